@@ -1,0 +1,382 @@
+"""The one door: renders from the command line, shows a clip's settings, checks the machine."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from aiprod_studio import __version__
+from aiprod_studio.batch import (
+    Job,
+    Line,
+    check_images,
+    make_line,
+    open_folder,
+    parse_values,
+    plan_jobs,
+    prompt_lines,
+    read_lines,
+)
+from aiprod_studio.errors import BadRequest, Cancelled, StudioError
+from aiprod_studio.report import (
+    Outcome,
+    clock,
+    describe,
+    open_board,
+    summarise,
+    to_line,
+    write_line,
+)
+from aiprod_studio.settings import settings
+from aiprod_studio.types import Record
+
+if TYPE_CHECKING:
+    from aiprod_studio.studio import Studio
+
+COUNT_LIMIT = 10_000
+TEXT_OPTIONS = {
+    "engine": ("NAME", "the model that renders (default: starter)"),
+    "width": ("PIXELS", "width of the picture"),
+    "height": ("PIXELS", "height of the picture"),
+    "seconds": ("S", "length of the clip"),
+    "fps": ("N", "frames a second"),
+    "seed": ("N", "the same seed makes the same clip again (default: random)"),
+    "steps": ("N", "denoising steps: more are finer and slower"),
+    "guidance": ("N", "how closely the prompt is followed"),
+    "image": ("FILE", "a picture that the first frame shows"),
+}
+USAGE = """aiprod-studio --cli PROMPT [PROMPT ...] [options]
+       aiprod-studio --cli --file prompts.txt|.csv|.jsonl [options]
+       aiprod-studio --from clip.mp4 [options]
+       aiprod-studio show clip.mp4 [--json]
+       aiprod-studio doctor [--no-render]
+       aiprod-studio train ...
+       aiprod-studio [ui]"""
+DETAILS = """\
+Options are defaults for the lines of a file: a preset gives way to an option, an option to the
+line's own value. A .csv or .jsonl file has a column for each of these that it needs: prompt,
+engine, width, height, seconds, fps, seed, steps, guidance, audio, image. Progress goes to stderr,
+the path of every finished clip to stdout. Exit codes: 0 all is well, 1 something failed on the
+way, 2 the input was refused and nothing was rendered, 130 stopped by Ctrl-C.
+"""
+WELCOME = """\
+The studio's web page is not built yet. What works already:
+
+  aiprod-studio --cli "a brown dog running on a beach at sunset"   makes a clip
+  aiprod-studio --cli --file prompts.txt                           makes a clip of every line
+  aiprod-studio show clip.mp4                                      shows the settings inside a clip
+  aiprod-studio doctor                                             checks this machine
+  aiprod-studio --help                                             explains every option
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are `BadRequest`s."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `BadRequest` with argparse's complaint as a sentence."""
+        raise BadRequest(
+            f"{message[:1].upper()}{message[1:]}. Run 'aiprod-studio --help' to see every option."
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code; every problem is a sentence on stderr."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        # A pipe must carry any file name, whatever the system's code page.
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    try:
+        return _dispatch(words)
+    except (KeyboardInterrupt, Cancelled):
+        return _say("Stopped. Finished clips are whole; run again with --resume to go on.", 130)
+    except StudioError as error:
+        return _say(str(error), 2)
+    except BrokenPipeError:
+        # The reader has left; Python's own flush at exit would complain about it once more.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the boundary: a traceback is for the log only
+        return _say(_log(error), 1)
+
+
+def _say(sentence: str, code: int) -> int:
+    """Write a sentence to stderr and return the exit code."""
+    sys.stderr.write(f"{sentence}\n")
+    return code
+
+
+def _log(error: Exception) -> str:
+    """Append the traceback to studio.log and return what to tell the user."""
+    said = f"Something went wrong that was not foreseen ({type(error).__name__})."
+    path = settings().logs / "studio.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError:
+        return f"{said} The log {path} cannot be written either; check the disk and try again."
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger(__name__)
+    log.propagate = False
+    log.addHandler(handler)
+    log.error("aiprod-studio %s", __version__, exc_info=error)
+    log.removeHandler(handler)
+    handler.close()
+    return (
+        f"{said} Details are in {path}; 'aiprod-studio doctor' checks whether this machine is well."
+    )
+
+
+def _dispatch(words: list[str]) -> int:
+    """Run the command that the first word names, or the options of a render."""
+    commands: dict[str, Callable[[list[str]], int]] = {
+        "ui": _ui,
+        "show": _show,
+        "doctor": _doctor,
+        "train": _train,
+    }
+    if not words:
+        return _ui([])
+    if words[0] in commands:
+        return commands[words[0]](words[1:])
+    if not words[0].startswith("-"):
+        raise BadRequest(
+            f"There is no command {words[0][:60]!r}. Use one of {', '.join(commands)}, or put "
+            "--cli in front of a prompt."
+        )
+    return _render_command(words)
+
+
+def _finish(parser: Parser, words: list[str]) -> argparse.Namespace | None:
+    """Parse `words`; returns None when the parser has printed its help or version."""
+    try:
+        return parser.parse_intermixed_args(words)
+    except SystemExit:
+        return None
+
+
+def _ui(words: list[str]) -> int:
+    """Open the web page; until it exists, say what works."""
+    parser = Parser("aiprod-studio ui", description="Open the studio.", allow_abbrev=False)
+    if _finish(parser, words):
+        sys.stdout.write(WELCOME)
+    return 0
+
+
+def _train(words: list[str]) -> int:
+    """Hand the words on to the trainer."""
+    from aiprod_studio.training.train import main as train
+
+    try:
+        return train(words)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
+
+
+def _doctor(words: list[str]) -> int:
+    """Check the machine."""
+    parser = Parser(
+        "aiprod-studio doctor",
+        description="Check hardware, versions, folders and disk, and render a short clip.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--no-render", action="store_true", help="leave out the short clip")
+    options = _finish(parser, words)
+    if options is None:
+        return 0
+    from aiprod_studio.doctor import examine
+
+    healthy = True
+    for finding in examine(render=not options.no_render):
+        write_line(finding.to_line())
+        healthy = healthy and finding.ok
+    write_line("All is well." if healthy else "Something needs your attention; see 'failed' above.")
+    return 0 if healthy else 1
+
+
+def _show(words: list[str]) -> int:
+    """Print the settings inside a clip."""
+    parser = Parser(
+        "aiprod-studio show", description="Print the settings inside a clip.", allow_abbrev=False
+    )
+    parser.add_argument("file", metavar="clip.mp4", help="a clip made by this studio")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = _finish(parser, words)
+    if options is None:
+        return 0
+    from aiprod_studio.library.provenance import read_settings
+
+    inside = read_settings(Path(options.file))
+    if options.json:
+        write_line(json.dumps(inside, ensure_ascii=False))
+        return 0
+    for key, value in inside.items():
+        if not isinstance(value, dict):
+            write_line(f"{key:<11} {value}")
+            continue
+        write_line(key)
+        for name, entry in value.items():
+            write_line(f"  {name:<11} {entry if isinstance(entry, str) else json.dumps(entry)}")
+    return 0
+
+
+def _render_parser() -> Parser:
+    """Return the parser of renders, which is also the one of `--help`."""
+    parser = Parser(
+        "aiprod-studio",
+        usage=USAGE,
+        description="A prompt in any language becomes a video with sound, on your own machine.",
+        epilog=DETAILS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("prompts", nargs="*", metavar="PROMPT", help="what a clip shows, in any language")
+    add("--cli", action="store_true", help="render from the command line")
+    add("--file", metavar="FILE", help="a .txt, .csv or .jsonl file, a clip a line; - is stdin")
+    add("--from", dest="again", metavar="CLIP", help="render a clip again by its own settings")
+    add("--preset", metavar="NAME", help="default, draft, fast, quality or one of your own")
+    for name, (unit, text) in TEXT_OPTIONS.items():
+        add(f"--{name}", metavar=unit, help=text)
+    add("--audio", action=argparse.BooleanOptionalAction, help="with or without sound")
+    add("--count", metavar="N", default="1", help="clips per prompt, with seeds counting up")
+    home = str(settings().outputs).replace("%", "%%")
+    add("--out", metavar="DIR", help=f"folder of the clips (default: {home})")
+    add("--resume", action="store_true", help="skip what a finished file in the folder covers")
+    add("--dry-run", action="store_true", help="print the plan and render nothing")
+    add("--json", action="store_true", help="print a JSON object per clip instead of its path")
+    add("--version", action="version", version=f"aiprod-studio {__version__}")
+    return parser
+
+
+def _render_command(words: list[str]) -> int:
+    """Check everything that can be checked, then render, or print the plan."""
+    # What follows a bare -- is prompts, even with hyphens in front; argparse would drop them.
+    end = words.index("--") if "--" in words else len(words)
+    options = _finish(_render_parser(), words[:end])
+    if options is None:
+        return 0
+    options.prompts += words[end + 1 :]
+    count = _parse_count(options.count)
+    folder = _find_path(options.out) if options.out else settings().outputs
+    lines = _gather(options)
+    check_images(lines)
+    from aiprod_studio.studio import Studio
+
+    studio = Studio()
+    jobs = plan_jobs(lines, count, studio.plan, folder, options.resume)
+    if options.dry_run:
+        for job in jobs:
+            planned = Outcome(job, "skipped" if job.covered else "planned")
+            write_line(to_line(planned) if options.json else describe(job))
+        total = sum(job.plan.seconds for job in jobs if not job.covered)
+        return _say(f"Nothing was rendered; all of it would take about {clock(total)}.", 0)
+    open_folder(folder)
+    outcomes = _render(studio, jobs, options.json)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if len(lines) == 1 and len(failed) == len(jobs):
+        return _say(str(failed[0].error), 2)
+    return 1 if failed else 0
+
+
+def _parse_count(text: str) -> int:
+    """Return the clips per prompt; raises `BadRequest` unless it is from 1 to 10,000."""
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if not 1 <= count <= COUNT_LIMIT:
+        raise BadRequest(f"count is {text[:40]!r}; give a whole number from 1 to {COUNT_LIMIT:,}.")
+    return count
+
+
+def _gather(options: argparse.Namespace) -> list[Line]:
+    """Return every entry that the options ask for; raises `BadRequest` if there is none."""
+    given = _read_options(options)
+    if options.again is not None:
+        if options.prompts or options.file or options.preset:
+            raise BadRequest(
+                "--from takes prompt and settings from the clip. Leave out prompts, --file and "
+                "--preset; other options change single settings."
+            )
+        from aiprod_studio.library.provenance import read_request
+
+        return [make_line("", {**read_request(Path(options.again)).to_json(), **given})]
+    if options.preset is not None:
+        from aiprod_studio.library.presets import load_preset
+
+        given = {**load_preset(options.preset).values, **given}
+    lines = prompt_lines(options.prompts, given)
+    if options.file is not None:
+        lines += read_lines(options.file, given)
+    if not lines:
+        raise BadRequest('There is nothing to render. Give a prompt: --cli "a red balloon".')
+    return lines
+
+
+def _read_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the request values that were given as options."""
+    texts = {name: getattr(options, name) for name in TEXT_OPTIONS}
+    given = parse_values({name: text for name, text in texts.items() if text is not None})
+    if "image" in given:
+        given["image"] = str(_find_path(given["image"]))
+    if options.audio is not None:
+        given["audio"] = options.audio
+    return given
+
+
+def _find_path(text: str) -> Path:
+    """Return the absolute path that a person means, with ~ as their home."""
+    with suppress(RuntimeError):
+        return Path(text).expanduser().absolute()
+    return Path(text).absolute()
+
+
+def _render(studio: Studio, jobs: Sequence[Job], as_json: bool) -> list[Outcome]:
+    """Render the jobs that are not covered and return what became of each, in order."""
+    outcomes = {
+        index: Outcome(job, "skipped" if job.covered else "stopped")
+        for index, job in enumerate(jobs)
+    }
+    if as_json:
+        for outcome in outcomes.values():
+            if outcome.status == "skipped":
+                write_line(to_line(outcome))
+    order = [index for index, job in enumerate(jobs) if not job.covered]
+    todo = [jobs[index] for index in order]
+    pairs = [(job.request, job.path) for job in todo]
+    started = time.monotonic()
+    try:
+        with open_board(todo) as board:
+            for number, result in studio.render_all(pairs, board.update):
+                outcome = _conclude(todo[number], result)
+                outcomes[order[number]] = outcome
+                board.finish(number, outcome)
+                if as_json:
+                    board.emit(to_line(outcome))
+                elif outcome.status == "done":
+                    board.emit(str(outcome.job.path))
+    finally:
+        if len(jobs) > 1:
+            _say(summarise(list(outcomes.values()), time.monotonic() - started), 0)
+    return list(outcomes.values())
+
+
+def _conclude(job: Job, result: Record | StudioError) -> Outcome:
+    """Return the outcome of a job from what the studio yields: a record or an error."""
+    if isinstance(result, StudioError):
+        return Outcome(job, "failed", error=str(result))
+    done = dataclasses.replace(job, request=result.request, plan=result.plan, path=result.path)
+    return Outcome(done, "done", seconds=result.render_seconds)

@@ -1,0 +1,1 @@
+"""Engines: what turns a plan into latents and latents into clips."""

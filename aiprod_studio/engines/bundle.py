@@ -1,0 +1,107 @@
+"""The starter's four networks in one safetensors file, with their sizes and licence inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from aiprod_studio.errors import ModelUnavailable
+from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
+from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
+from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
+
+FORMAT = "aiprod-v2"
+LICENCE = "Apache-2.0"
+_SCALE = ".scale_of_rows"
+_EIGHT_BIT = ("backbone", "text_encoder")
+_KINDS: dict[str, tuple[type[Any], type[Any]]] = {
+    "backbone": (Backbone, BackboneConfig),
+    "video_vae": (VideoVAE, VideoVAEConfig),
+    "audio_vae": (AudioVAE, AudioVAEConfig),
+    "text_encoder": (TextEncoder, TextEncoderConfig),
+}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The four networks of the family, in evaluation mode."""
+
+    backbone: Backbone
+    video_vae: VideoVAE
+    audio_vae: AudioVAE
+    text_encoder: TextEncoder
+
+
+def save_bundle(path: Path, networks: Networks) -> None:
+    """Write the networks small: weight matrices of `_EIGHT_BIT` parts as int8 with a scale per
+    row, all else as 16-bit floats; the file appears under its name only when whole.
+    """
+    tensors = {}
+    configs = {}
+    for part in _KINDS:
+        network: nn.Module = getattr(networks, part)
+        configs[part] = dataclasses.asdict(network.config)  # type: ignore[call-overload]
+        for name, value in network.state_dict().items():
+            if part in _EIGHT_BIT and value.ndim > 1:
+                scale = value.flatten(1).abs().amax(dim=1).clamp(min=1e-8) / 127
+                rows = value / scale.view(-1, *[1] * (value.ndim - 1))
+                tensors[f"{part}.{name}"] = rows.round().to(torch.int8).contiguous()
+                tensors[f"{part}.{name}{_SCALE}"] = scale
+            else:
+                tensors[f"{part}.{name}"] = value.half().contiguous()
+    header = {"format": FORMAT, "licence": LICENCE, "config": json.dumps(configs)}
+    part_path = path.with_suffix(".part")
+    save_file(tensors, part_path, metadata=header)
+    os.replace(part_path, path)
+
+
+def load_bundle(path: Path, device: str = "cpu") -> Networks:
+    """Read a bundle as float32 networks on `device`; `ModelUnavailable` when it is not one."""
+    try:
+        with safe_open(path, "pt", device=device) as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise ModelUnavailable(
+                    f"{path.name} holds no {FORMAT} networks. Choose a file made by this studio."
+                )
+            configs = json.loads(header["config"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ModelUnavailable(
+            f"The weights in {path} cannot be read ({error}). Install the studio again, or choose "
+            "another engine."
+        ) from error
+    return Networks(*[_build(part, configs[part], tensors, device) for part in _KINDS])
+
+
+def _build(part: str, values: dict[str, Any], tensors: dict[str, torch.Tensor], device: str) -> Any:
+    """Build one network without allocating it twice and give it its weights."""
+    kind, config_kind = _KINDS[part]
+    frozen = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    with torch.device("meta"):
+        network = kind(config_kind(**frozen))
+    prefix = f"{part}."
+    own = {
+        name[len(prefix) :]: _widen(tensor, tensors.get(name + _SCALE))
+        for name, tensor in tensors.items()
+        if name.startswith(prefix) and not name.endswith(_SCALE)
+    }
+    network.load_state_dict(own, assign=True)
+    return network.requires_grad_(False).eval()
+
+
+def _widen(stored: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+    """Return a stored tensor as float32, int8 rows multiplied by their scales."""
+    if scale is None:
+        return stored.float()
+    return stored.float() * scale.view(-1, *[1] * (stored.ndim - 1))

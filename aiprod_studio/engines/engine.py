@@ -1,0 +1,95 @@
+"""What an engine is, and the one loop that steps down when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from aiprod_studio.errors import DoesNotFit
+from aiprod_studio.hardware.plan import cheaper
+from aiprod_studio.types import ModelCard, Plan, Request
+
+Frames = npt.NDArray[np.uint8]
+Sound = npt.NDArray[np.float32]
+OnStep = Callable[[int, int], None]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A prompt as the denoiser reads it: features `[1, L, D]`, mask `[1, L]`, pooled `[1, D]`."""
+
+    features: Tensor
+    seen: Tensor
+    pooled: Tensor
+
+
+@dataclass(frozen=True)
+class Latents:
+    """One clip before decoding: video `[1, C, T, H, W]` and audio `[1, C, n]` or none."""
+
+    video: Tensor
+    audio: Tensor | None
+
+
+class Parts(Protocol):
+    """The loaded parts of an engine, as graph steps call them."""
+
+    def encode_text(self, prompt: str) -> Text:
+        """Return the features of a prompt in any language; "" is the absence of one."""
+
+    def encode_media(self, frames: Frames) -> Tensor:
+        """Return video latents of frames `[4k + 1, H, W, 3]`."""
+
+    def denoise(
+        self,
+        text: Text,
+        nothing: Text,
+        first: Tensor | None,
+        request: Request,
+        plan: Plan,
+        on_step: OnStep,
+    ) -> Latents:
+        """Return the latents of one clip; `first` are latents that its first frame must keep."""
+
+    def decode_video(self, latents: Latents, plan: Plan) -> Frames:
+        """Return frames `[T, H, W, 3]` of the plan's canvas."""
+
+    def decode_audio(self, latents: Latents, seconds: float) -> Sound | None:
+        """Return sound `[C, S]` of that length at the card's rate, or none."""
+
+
+class Engine(Protocol):
+    """A model that this studio can plan for, load and run."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model can do and what it costs."""
+
+    def load(self, plan: Plan) -> AbstractContextManager[Parts]:
+        """Hold the weights in memory as planned while the `with` lasts."""
+
+
+def run_fitting(plan: Plan, work: Callable[[Plan], Result]) -> tuple[Plan, Result]:
+    """Return the first plan, from `plan` down, whose work did not run out of memory.
+
+    Raises `DoesNotFit` when the cheapest one does.
+    """
+    while True:
+        try:
+            return plan, work(plan)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            less = cheaper(plan)
+            if less is None:
+                raise DoesNotFit(
+                    "Memory ran out even with the smallest plan. Close other programs, or ask "
+                    "for a smaller or shorter clip."
+                ) from error
+            plan = less

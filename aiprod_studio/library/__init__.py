@@ -1,0 +1,1 @@
+"""What stays on disk: presets, the gallery and the settings inside every file."""

@@ -1,0 +1,1 @@
+"""Pictures, video and sound files: reading, writing and resizing, without torch."""

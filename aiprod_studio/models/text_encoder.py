@@ -1,0 +1,130 @@
+"""The text encoder: the characters of a prompt in any script to features and a pooled vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+PADDING = 0
+_TERM_ROWS = 512
+_FIRST_CHARACTER = 1 + _TERM_ROWS
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig:
+    """Sizes, and the video terms that are tokens of their own (at most 512)."""
+
+    width: int = 192
+    out_width: int = 256
+    layers: int = 4
+    heads: int = 8
+    registers: int = 8
+    buckets: int = 1024
+    longest: int = 320
+    terms: tuple[str, ...] = ()
+
+    @classmethod
+    def starter(cls, terms: Sequence[str] = ()) -> TextEncoderConfig:
+        """Return the size that a laptop's processor runs."""
+        return cls(terms=tuple(terms))
+
+    @classmethod
+    def base(cls, terms: Sequence[str] = ()) -> TextEncoderConfig:
+        """Return the specification's size: 4 layers, 8 heads, 768 out, about 85 M parameters."""
+        return cls(1280, 768, 4, 8, 16, 2048, 512, tuple(terms))
+
+
+def tokenise(prompts: Sequence[str], config: TextEncoderConfig) -> Tensor:
+    """Return token numbers `[B, L]`, padded with 0: known terms first, other text by character."""
+    rows = [_tokens(prompt, config) for prompt in prompts]
+    length = max(1, *map(len, rows)) if rows else 1
+    return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows])
+
+
+def _tokens(prompt: str, config: TextEncoderConfig) -> list[int]:
+    text = " ".join(prompt.casefold().split())
+    numbers = {term: 1 + index for index, term in enumerate(config.terms)}
+    longest = max(map(len, numbers), default=0)
+    tokens: list[int] = []
+    at = 0
+    while at < len(text) and len(tokens) < config.longest:
+        term = None if at and text[at - 1].isalnum() else _term_at(text, at, longest, numbers)
+        if term:
+            tokens.append(numbers[term])
+            at += len(term)
+        else:
+            tokens.append(_FIRST_CHARACTER + ord(text[at]))
+            at += 1
+    return tokens
+
+
+def _term_at(text: str, at: int, longest: int, numbers: dict[str, int]) -> str | None:
+    """Return the longest known term that begins here and ends with its word."""
+    for end in range(min(len(text), at + longest), at + 1, -1):
+        whole = end == len(text) or not text[end].isalnum()
+        if whole and text[at:end] in numbers:
+            return text[at:end]
+    return None
+
+
+class Layer(nn.Module):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.grow, self.shrink = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor, seen: Tensor) -> Tensor:
+        """Map `[B, L, D]` to the same shape; `seen` `[B, 1, 1, L]` is false where padded."""
+        B, L, D = x.shape
+        q, k, v = self.qkv(self.norm_in(x)).view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+        x = x + self.out(mixed.transpose(1, 2).reshape(B, L, D))
+        return x + self.shrink(F.gelu(self.grow(self.norm_out(x))))
+
+
+class TextEncoder(nn.Module):
+    """Characters and terms, and learned registers that gather what the prompt says."""
+
+    def __init__(self, config: TextEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.terms = nn.Embedding(_FIRST_CHARACTER, width, padding_idx=PADDING)
+        self.characters = nn.Embedding(2 * config.buckets, width)
+        self.positions = nn.Embedding(config.longest, width)
+        self.registers = nn.Parameter(torch.randn(config.registers, width) * 0.5)
+        self.layers = nn.ModuleList(Layer(width, config.heads) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, config.out_width)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map `[B, L]` to features `[B, R + L, D]`, their mask `[B, R + L]` and a pooled `[B, D]`.
+
+        The first R features are the registers; the pooled vector is their mean.
+        """
+        B, L = tokens.shape
+        R = self.config.registers
+        x = self._embed(tokens) + self.positions.weight[:L]
+        x = torch.cat([self.registers.expand(B, R, -1).to(x.dtype), x], dim=1)
+        seen = F.pad(tokens != PADDING, (R, 0), value=True)
+        for layer in self.layers:
+            x = layer(x, seen[:, None, None])
+        features = self.out(self.norm(x))
+        return features, seen, features[:, :R].mean(dim=1)
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        """Look up terms, and characters by two hashes of their code point."""
+        code = (tokens - _FIRST_CHARACTER).clamp(min=0)
+        buckets = self.config.buckets
+        first = self.characters(code % buckets)
+        second = self.characters(buckets + (code * 40503 // 7) % buckets)
+        named = self.terms(tokens.clamp(max=_FIRST_CHARACTER - 1))
+        return torch.where((tokens >= _FIRST_CHARACTER).unsqueeze(-1), first + second, named)

@@ -1,0 +1,1 @@
+"""Sampling: schedules, solvers and guidance as functions of tensors; they outlive models."""

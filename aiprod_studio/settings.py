@@ -1,0 +1,47 @@
+"""Folders and environment variables, read once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import platformdirs
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the studio reads and writes; every path is absolute."""
+
+    home: Path
+    outputs: Path
+    assets: Path
+    presets: Path
+
+    @property
+    def logs(self) -> Path:
+        """The folder of log files."""
+        return self.home / "logs"
+
+    @property
+    def training(self) -> Path:
+        """The folder of training checkpoints and metrics."""
+        return self.home / "training"
+
+
+def _shipped(name: str) -> Path:
+    """Return the folder `name` of a wheel (inside the package) or of a checkout (beside it)."""
+    inside = Path(__file__).resolve().parent / name
+    return inside if inside.is_dir() else _ROOT / name
+
+
+@cache
+def settings() -> Settings:
+    """Return the settings of this process; `AIPROD_HOME` and `AIPROD_OUTPUTS` move the folders."""
+    default = platformdirs.user_data_path("AIPROD Studio", appauthor=False)
+    home = Path(os.environ.get("AIPROD_HOME") or default).expanduser().absolute()
+    outputs = Path(os.environ.get("AIPROD_OUTPUTS") or home / "outputs").expanduser().absolute()
+    return Settings(home, outputs, _shipped("assets"), _shipped("presets"))

@@ -1,0 +1,219 @@
+"""The nouns that rooms share: what is asked, what a model can do, what will be run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiprod_studio.errors import BadRequest
+
+PROMPT_LIMIT = 2000
+SIDE_LIMIT = 4096
+SECONDS_LIMIT = 600.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """One clip as a person asks for it; `None` means "what the engine finds best".
+
+    Sizes are pixels of the finished file, `seconds` its length, `fps` frames a second,
+    `image` a picture that the first frame must show.
+    Raises `BadRequest` when a value can suit no engine at all.
+    """
+
+    prompt: str
+    engine: str = "starter"
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+    fps: float | None = None
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    audio: bool = True
+    image: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values of a wrong type or out of every engine's range."""
+        _check_types(self)
+        if not self.prompt.strip():
+            raise BadRequest("The prompt is empty. Say in a few words what the clip should show.")
+        if len(self.prompt) > PROMPT_LIMIT:
+            raise BadRequest(
+                f"The prompt has {len(self.prompt):,} characters; at most {PROMPT_LIMIT:,} are "
+                "read. Shorten it to what one clip can show."
+            )
+        for name, low, high in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise BadRequest(
+                    f"{name} is {str(value)[:20]}; give a number from {low:g} to {high:g}, "
+                    "or leave it out for the engine's own."
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the request as a plain dictionary that `from_json` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Request:
+        """Build a request from a plain dictionary; unknown names raise `BadRequest`."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise BadRequest(
+                f"Unknown setting {', '.join(map(repr, unknown))}. "
+                f"Known are: {', '.join(sorted(known))}."
+            )
+        if "prompt" not in values:
+            raise BadRequest("The prompt is missing. Add a 'prompt' to every entry.")
+        return cls(**values)
+
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("width", 16, SIDE_LIMIT),
+    ("height", 16, SIDE_LIMIT),
+    ("seconds", 0.01, SECONDS_LIMIT),
+    ("fps", 1, 120),
+    ("seed", 0, 2**63 - 1),
+    ("steps", 1, 200),
+    ("guidance", 0, 30),
+)
+
+
+def _check_types(request: Request) -> None:
+    """Raise `BadRequest` for a field whose value is not of the annotated type, or not finite."""
+    for name, hint in typing.get_type_hints(Request).items():
+        value = getattr(request, name)
+        allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        if float in allowed and type(value) is int:
+            continue
+        finite = not isinstance(value, float) or math.isfinite(value)
+        if type(value) not in allowed or not finite:
+            wanted = " or ".join(kind.__name__ for kind in allowed if kind is not type(None))
+            raise BadRequest(f"{name} is {value!r}; it must be a {wanted}.")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model can do and what it costs, as data.
+
+    `pixels` is the area that it was trained on, `frame_step` k the rule "frames = k·n + 1",
+    `flops_per_token` the arithmetic of one denoiser evaluation, `part_bytes` weights on disk.
+    """
+
+    id: str
+    name: str
+    licence: str
+    size_step: int
+    frame_step: int
+    frames: tuple[int, int]
+    fps: tuple[float, float]
+    pixels: int
+    default_width: int
+    default_height: int
+    default_seconds: float
+    default_fps: float
+    default_steps: int
+    default_guidance: float
+    sample_rate: int
+    part_bytes: dict[str, int]
+    flops_per_token: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be run: the denoiser's canvas, its batch, predicted peaks and time, and why.
+
+    `width` and `height` are pixels of the canvas that the networks see, `frames` its length;
+    `tile` is the side in pixels of a decoder tile (0: the whole frame at once);
+    `peak_bytes` has an entry per stage; `seconds` is predicted for one clip; the sides of the
+    canvas are multiples of `size_step` pixels.
+    """
+
+    device: str
+    precision: str
+    width: int
+    height: int
+    frames: int
+    batch: int
+    tile: int
+    peak_bytes: dict[str, int]
+    seconds: float
+    because: tuple[str, ...]
+    size_step: int = 16
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as a plain dictionary."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished clip: its file, the complete request and the plan that really ran."""
+
+    path: Path
+    request: Request
+    plan: Plan
+    render_seconds: float
+
+
+def complete(request: Request, card: ModelCard) -> Request:
+    """Return `request` with every `None` but the seed and the image filled from `card`.
+
+    Raises `BadRequest` when the model cannot make that size, length or frame rate.
+    """
+    defaults = {
+        "width": card.default_width,
+        "height": card.default_height,
+        "seconds": card.default_seconds,
+        "fps": card.default_fps,
+        "steps": card.default_steps,
+        "guidance": card.default_guidance,
+    }
+    missing = {name: value for name, value in defaults.items() if getattr(request, name) is None}
+    full = dataclasses.replace(request, **missing)  # type: ignore[arg-type]
+    for name in ("width", "height"):
+        side = getattr(full, name)
+        if side % card.size_step:
+            nearest = max(card.size_step, round(side / card.size_step) * card.size_step)
+            raise BadRequest(
+                f"{name} is {side}; {card.name} renders multiples of {card.size_step} pixels. "
+                f"Use {nearest}."
+            )
+    assert full.fps is not None
+    if not card.fps[0] <= full.fps <= card.fps[1]:
+        raise BadRequest(
+            f"fps is {full.fps:g}; {card.name} renders {card.fps[0]:g} to {card.fps[1]:g} frames "
+            f"a second. Use {card.default_fps:g}."
+        )
+    frames = frame_count(full, card)
+    if frames > card.frames[1]:
+        longest = card.frames[1] / full.fps
+        raise BadRequest(
+            f"{full.seconds:g} s at {full.fps:g} fps are {frames} frames; {card.name} renders at "
+            f"most {card.frames[1]}. Use --seconds {longest:.3g} or fewer frames a second."
+        )
+    return full
+
+
+def frame_count(request: Request, card: ModelCard) -> int:
+    """Return the frames of a completed request: the nearest count of the form k·n + 1."""
+    assert request.seconds is not None
+    assert request.fps is not None
+    groups = max(0, round((request.seconds * request.fps - 1) / card.frame_step))
+    return groups * card.frame_step + 1
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one clip is: `done` of `total` steps of a stage (load, encode, denoise, …)."""
+
+    stage: str
+    done: int
+    total: int

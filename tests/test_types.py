@@ -1,0 +1,112 @@
+"""Requests: what is refused, what is filled in, and the way through JSON and back."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from aiprod_studio.errors import BadRequest
+from aiprod_studio.types import ModelCard, Request, complete, frame_count
+
+CARD = ModelCard(
+    id="tiny",
+    name="Tiny",
+    licence="Apache-2.0",
+    size_step=16,
+    frame_step=4,
+    frames=(1, 49),
+    fps=(4, 30),
+    pixels=128 * 128,
+    default_width=128,
+    default_height=96,
+    default_seconds=2.0,
+    default_fps=8.0,
+    default_steps=12,
+    default_guidance=2.5,
+    sample_rate=16_000,
+    part_bytes={"backbone": 1},
+    flops_per_token=1.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        ({"prompt": ""}, "empty"),
+        ({"prompt": " \n\t"}, "empty"),
+        ({"prompt": "x" * 100_000}, "100,000"),
+        ({"prompt": None}, "prompt"),
+        ({"width": 0}, "width"),
+        ({"width": 7}, "width"),
+        ({"width": 100_000}, "width"),
+        ({"width": 10**400}, "width"),
+        ({"height": "abc"}, "height"),
+        ({"height": True}, "height"),
+        ({"height": 128.0}, "height"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"steps": 0}, "steps"),
+        ({"seconds": float("nan")}, "seconds"),
+        ({"guidance": float("inf")}, "guidance"),
+        ({"fps": 0}, "fps"),
+        ({"audio": 1}, "audio"),
+        ({"image": 3}, "image"),
+    ],
+)
+def test_refuses_what_suits_no_engine(values: dict[str, Any], word: str) -> None:
+    with pytest.raises(BadRequest, match=word) as caught:
+        Request(**{"prompt": "a cat", **values})
+    assert str(caught.value).endswith(".")
+
+
+def test_goes_through_json_and_back() -> None:
+    request = Request("ein Hund — 犬 🐶", width=64, seconds=1.5, seed=2**63 - 1, audio=False)
+    assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
+
+
+def test_from_json_names_unknown_and_missing_settings() -> None:
+    with pytest.raises(BadRequest, match=r"'colour'.*guidance"):
+        Request.from_json({"prompt": "a cat", "colour": 1})
+    with pytest.raises(BadRequest, match="prompt is missing"):
+        Request.from_json({"width": 64})
+
+
+def test_complete_fills_what_was_left_open_and_keeps_the_seed_open() -> None:
+    full = complete(Request("a cat", steps=3), CARD)
+    assert full == Request(
+        "a cat", width=128, height=96, seconds=2.0, fps=8.0, steps=3, guidance=2.5
+    )
+    assert complete(full, CARD) == full
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ({"width": 130}, "Use 128"),
+        ({"height": 20}, "Use 16"),
+        ({"fps": 60}, "Use 8"),
+        ({"seconds": 60}, "--seconds"),
+    ],
+)
+def test_complete_refuses_what_the_model_cannot_and_says_what_it_can(
+    values: dict[str, Any], advice: str
+) -> None:
+    with pytest.raises(BadRequest, match=advice):
+        complete(Request(prompt="a cat", **values), CARD)
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(0.01, 1), (0.6, 5), (2.0, 17), (6.1, 49)])
+def test_frame_count_is_the_nearest_the_model_can(seconds: float, frames: int) -> None:
+    request = complete(Request("a cat", seconds=seconds), CARD)
+    assert frame_count(request, CARD) == frames
+
+
+def test_the_advised_longest_clip_is_accepted() -> None:
+    seconds = float(f"{CARD.frames[1] / CARD.default_fps:.3g}")
+    assert frame_count(complete(Request("a cat", seconds=seconds), CARD), CARD) == CARD.frames[1]
+
+
+def test_requests_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Request("a cat").seed = 1  # type: ignore[misc]
