@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ from aiprod_studio.hardware.probe import probe
 from aiprod_studio.library.provenance import save_clip
 from aiprod_studio.media.clip import Clip
 from aiprod_studio.types import ModelCard, Plan, Progress, Record, Request, complete
+
+log = logging.getLogger(__name__)
 
 Job = tuple[Request, Path]
 OnProgress = Callable[[int, Progress], None]
@@ -84,11 +87,13 @@ class Studio:
         try:
             model = find_engine(engine)
             with model.load(next(iter(planned.values()))[1]) as parts:
-                for number, (request, plan) in planned.items():
+                for number in list(planned):
+                    request, plan = planned.pop(number)
+                    path = jobs[number][1]
                     yield (
                         number,
                         self._render_one(
-                            number, request, plan, jobs[number][1], model.card, parts, on_progress
+                            number, request, plan, path, model.card, parts, on_progress
                         ),
                     )
         except StudioError as error:
@@ -127,6 +132,12 @@ class Studio:
             save_clip(path, clip, request, plan)
         except StudioError as error:
             return error
+        except Exception as error:  # a job's failure must not stop the jobs after it
+            log.exception("job %d failed", number)
+            return StudioError(
+                f"This clip failed unexpectedly ({type(error).__name__}: {error}). Try it again; "
+                "if it fails again, report it with the log."
+            )
         tell(Progress("save", 1, 1))
         while len(self._kept) > KEPT_RESULTS:
             del self._kept[next(iter(self._kept))]

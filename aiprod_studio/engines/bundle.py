@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ def save_bundle(path: Path, networks: Networks) -> None:
     header = {"format": FORMAT, "licence": LICENCE, "config": json.dumps(configs)}
     part_path = path.with_suffix(".part")
     save_file(tensors, part_path, metadata=header)
-    os.replace(part_path, path)
+    part_path.replace(path)
 
 
 def load_bundle(path: Path, device: str = "cpu") -> Networks:

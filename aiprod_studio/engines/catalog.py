@@ -47,5 +47,5 @@ def _rows() -> dict[str, dict[str, Any]]:
 
 def _card(row: dict[str, Any]) -> ModelCard:
     fields = {field.name for field in dataclasses.fields(ModelCard)}
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
     return ModelCard(**{key: value for key, value in values.items() if key in fields})

@@ -22,7 +22,7 @@ from aiprod_studio.sampling.solvers import sample_multistep
 from aiprod_studio.sampling.tiling import decode_tiled
 from aiprod_studio.types import ModelCard, Plan, Request
 
-_SHIFT = 1.5
+_SHIFT = 3.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class NativeParts:
 
     def encode_media(self, frames: Frames) -> Tensor:
         """Return video latents `[1, C, k + 1, H/16, W/16]` of frames `[4k + 1, H, W, 3]`."""
-        video = torch.from_numpy(frames).to(self.device).permute(3, 0, 1, 2).unsqueeze(0)
+        video = torch.tensor(frames, device=self.device).permute(3, 0, 1, 2).unsqueeze(0)
         with torch.inference_mode():
             return self.networks.video_vae.encode(video.float() / 127.5 - 1)
 
@@ -80,7 +80,10 @@ class NativeParts:
         fps, steps = request.fps, request.steps
 
         def predict(x: Tensor, t: float, told: bool) -> Tensor:
-            parts = [piece.view(shape) for piece, shape in zip(x.split(sizes), shapes, strict=True)]
+            parts = [
+                piece.view(shape)
+                for piece, shape in zip(torch.split(x, sizes), shapes, strict=True)
+            ]
             return self._predict(parts, t, text if told else nothing, first, fps)
 
         with torch.inference_mode():
@@ -90,7 +93,9 @@ class NativeParts:
                 shifted(steps, _SHIFT),
                 lambda done, _: on_step(done, steps),
             )
-        pieces = [piece.view(shape) for piece, shape in zip(x.split(sizes), shapes, strict=True)]
+        pieces = [
+            piece.view(shape) for piece, shape in zip(torch.split(x, sizes), shapes, strict=True)
+        ]
         return Latents(pieces[0], pieces[1] if request.audio else None)
 
     def _shapes(self, request: Request, plan: Plan) -> list[tuple[int, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,60 +19,80 @@ from aiprod_studio.types import ModelCard, Plan, Progress, Request
 OnProgress = Callable[[Progress], None]
 
 
+@dataclass(frozen=True)
+class _Work:
+    """What the steps of one clip do, each method the work of one step."""
+
+    request: Request
+    card: ModelCard
+    plan: Plan
+    parts: Parts
+    tell: OnProgress
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the finished file."""
+        assert self.request.width is not None
+        assert self.request.height is not None
+        return self.request.width, self.request.height
+
+    @property
+    def fps(self) -> float:
+        """Frames a second of the finished file."""
+        assert self.request.fps is not None
+        return self.request.fps
+
+    def encode_prompt(self) -> Text:
+        self.tell(Progress("encode", 0, 1))
+        return self.parts.encode_text(self.request.prompt)
+
+    def encode_nothing(self) -> Text:
+        return self.parts.encode_text("")
+
+    def encode_image(self) -> Tensor | None:
+        if self.request.image is None:
+            return None
+        picture = fit(read_image(Path(self.request.image)), self.plan.width, self.plan.height)
+        return self.parts.encode_media(picture[np.newaxis])
+
+    def denoise(self, text: Text, nothing: Text, first: Tensor | None) -> Latents:
+        def on_step(done: int, total: int) -> None:
+            self.tell(Progress("denoise", done, total))
+
+        return self.parts.denoise(text, nothing, first, self.request, self.plan, on_step)
+
+    def decode_video(self, latents: Latents) -> Frames:
+        self.tell(Progress("decode", 0, 1))
+        return self.parts.decode_video(latents, self.plan)
+
+    def decode_audio(self, latents: Latents) -> Sound | None:
+        return self.parts.decode_audio(latents, self.plan.frames / self.fps)
+
+    def enlarge(self, frames: Frames) -> Frames:
+        return frames if frames.shape[2:0:-1] == self.size else resize(frames, *self.size)
+
+    def join(self, frames: Frames, sound: Sound | None) -> Clip:
+        return Clip(frames, self.fps, sound, self.card.sample_rate)
+
+
 def build_graph(
     request: Request, card: ModelCard, plan: Plan, parts: Parts, tell: OnProgress
 ) -> Graph:
     """Return the steps of one complete request: encode, denoise, decode, enlarge, join."""
-    assert request.width is not None
-    assert request.height is not None
-    assert request.fps is not None
-    size, fps = (request.width, request.height), request.fps
-    seconds = plan.frames / fps
-
-    def encode_prompt() -> Text:
-        tell(Progress("encode", 0, 1))
-        return parts.encode_text(request.prompt)
-
-    def encode_nothing() -> Text:
-        return parts.encode_text("")
-
-    def encode_image() -> Tensor | None:
-        if request.image is None:
-            return None
-        picture = fit(read_image(Path(request.image)), plan.width, plan.height)
-        return parts.encode_media(picture[np.newaxis])
-
-    def denoise(text: Text, nothing: Text, first: Tensor | None) -> Latents:
-        def on_step(done: int, total: int) -> None:
-            tell(Progress("denoise", done, total))
-
-        return parts.denoise(text, nothing, first, request, plan, on_step)
-
-    def decode_video(latents: Latents) -> Frames:
-        tell(Progress("decode", 0, 1))
-        return parts.decode_video(latents, plan)
-
-    def decode_audio(latents: Latents) -> Sound | None:
-        return parts.decode_audio(latents, seconds)
-
-    def enlarge(frames: Frames) -> Frames:
-        return frames if frames.shape[2:0:-1] == size else resize(frames, *size)
-
-    def join(frames: Frames, sound: Sound | None) -> Clip:
-        return Clip(frames, fps, sound, card.sample_rate)
-
-    canvas = (card.id, plan.precision, plan.width, plan.height, plan.frames)
-    asked = (request.seed, request.steps, request.guidance, fps, request.audio)
+    work = _Work(request, card, plan, parts, tell)
+    network = (card.id, plan.device, plan.precision)
+    canvas = (*network, plan.width, plan.height, plan.frames, work.fps)
+    asked = (request.seed, request.steps, request.guidance, request.audio)
     return Graph(
         (
-            Step("prompt", encode_prompt, (), (card.id, plan.precision, request.prompt)),
-            Step("nothing", encode_nothing, (), (card.id, plan.precision)),
-            Step("first", encode_image, (), (*canvas, _content(request.image))),
-            Step("latents", denoise, ("prompt", "nothing", "first"), (*canvas, *asked)),
-            Step("frames", decode_video, ("latents",), (plan.tile,)),
-            Step("sound", decode_audio, ("latents",), (seconds,)),
-            Step("enlarged", enlarge, ("frames",), size),
-            Step("clip", join, ("enlarged", "sound"), (fps,)),
+            Step("prompt", work.encode_prompt, (), (*network, request.prompt)),
+            Step("nothing", work.encode_nothing, (), network),
+            Step("first", work.encode_image, (), (*canvas, _content(request.image))),
+            Step("latents", work.denoise, ("prompt", "nothing", "first"), (*canvas, *asked)),
+            Step("frames", work.decode_video, ("latents",), (plan.tile,)),
+            Step("sound", work.decode_audio, ("latents",)),
+            Step("enlarged", work.enlarge, ("frames",), work.size),
+            Step("clip", work.join, ("enlarged", "sound")),
         )
     )
 

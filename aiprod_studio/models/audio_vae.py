@@ -49,7 +49,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, C, F]` to the same shape."""
         y = self.mix(F.silu(self.conv(F.silu(self.norm(x)))))
-        return x + y
+        out: Tensor = x + y
+        return out
 
 
 class AudioVAE(nn.Module):

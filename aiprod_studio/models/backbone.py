@@ -131,8 +131,9 @@ class Convolution(nn.Module):
         B, N = x.shape[:2]
         y = self.enter(x)
         picture = y[:, : grid.video].transpose(1, 2).reshape(B, -1, grid.T, grid.H, grid.W)
-        picture = self.video(picture).flatten(2).transpose(1, 2)
-        if N > grid.video:
+        # In bfloat16 the gradient of strided input can come out as NaN on a CPU (PyTorch 2.13).
+        picture = self.video(picture.contiguous()).flatten(2).transpose(1, 2)
+        if grid.video < N:
             sound = self.audio(y[:, grid.video :].transpose(1, 2)).transpose(1, 2)
             picture = torch.cat([picture, sound], dim=1)
         out: Tensor = self.leave(F.silu(picture))
@@ -158,7 +159,8 @@ class Block(nn.Module):
         if isinstance(self.mix, Attention):
             x = x + self.mix.read(x, context)
         y = self.norm_out(x) * (1 + scale2) + shift2
-        return x + gate2 * self.shrink(F.gelu(self.grow(y), approximate="tanh"))
+        out: Tensor = x + gate2 * self.shrink(F.gelu(self.grow(y), approximate="tanh"))
+        return out
 
 
 class Backbone(nn.Module):

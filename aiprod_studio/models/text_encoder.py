@@ -87,7 +87,8 @@ class Layer(nn.Module):
         q, k, v = self.qkv(self.norm_in(x)).view(B, L, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         x = x + self.out(mixed.transpose(1, 2).reshape(B, L, D))
-        return x + self.shrink(F.gelu(self.grow(self.norm_out(x))))
+        out: Tensor = x + self.shrink(F.gelu(self.grow(self.norm_out(x))))
+        return out
 
 
 class TextEncoder(nn.Module):

@@ -77,7 +77,8 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, C, T, H, W]` to the same shape."""
         y = self.conv(F.silu(self.norm_in(x)))
-        return x + self.mix(F.silu(self.norm_out(y)))
+        out: Tensor = x + self.mix(F.silu(self.norm_out(y)))
+        return out
 
 
 class SharpBlock(nn.Module):
@@ -90,7 +91,8 @@ class SharpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[N, C, H, W]` to the same shape."""
-        return x + self.conv(F.silu(self.norm(x)))
+        out: Tensor = x + self.conv(F.silu(self.norm(x)))
+        return out
 
 
 class TemporalAttention(nn.Module):
@@ -111,7 +113,8 @@ class TemporalAttention(nn.Module):
             q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True
         )
         mixed = self.out(seen.transpose(1, 2).reshape(B * H * W, T, C))
-        return x + mixed.view(B, H, W, T, C).permute(0, 4, 3, 1, 2)
+        out: Tensor = x + mixed.view(B, H, W, T, C).permute(0, 4, 3, 1, 2)
+        return out
 
 
 class Encoder(nn.Module):
@@ -192,7 +195,7 @@ class VideoVAE(nn.Module):
 
     def encode(self, video: Tensor) -> Tensor:
         """Return normalised latents `[B, C, k + 1, H/16, W/16]` of `[B, 3, 4k + 1, H, W]`."""
-        mean, _ = self.encoder(video)
+        mean: Tensor = self.encoder(video)[0]
         return (mean - self.mean.view(1, -1, 1, 1, 1)) / self.deviation.view(1, -1, 1, 1, 1)
 
     def decode(self, latents: Tensor) -> Tensor:

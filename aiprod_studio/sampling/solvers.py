@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -23,7 +24,7 @@ def sample_euler(
     `on_step` gets the number of steps done and the latest clean prediction.
     """
     course = times.tolist()
-    for step, (t, after) in enumerate(zip(course, course[1:], strict=False)):
+    for step, (t, after) in enumerate(pairwise(course)):
         clean = model(x, t)
         x = clean + (x - clean) * (after / t)
         if on_step:
@@ -42,7 +43,7 @@ def sample_multistep(
     course = times.tolist()
     before: Tensor | None = None
     before_t = 1.0
-    for step, (t, after) in enumerate(zip(course, course[1:], strict=False)):
+    for step, (t, after) in enumerate(pairwise(course)):
         clean = model(x, t)
         best = clean
         if before is not None and after > 0 and before_t < 1:

@@ -42,7 +42,7 @@ def decode_tiled(
 def windows(length: int, side: int, overlap: int) -> list[tuple[int, int]]:
     """Return windows of `side` (at most `length`) that cover 0…length and share `overlap`."""
     side = min(max(side, overlap + 1), length)
-    starts = list(range(0, length - side, side - overlap)) + [length - side]
+    starts = [*range(0, length - side, side - overlap), length - side]
     return [(start, start + side) for start in starts]
 
 

@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 import math
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -66,17 +65,15 @@ def fit(network: nn.Module, loss: Loss, course: Course, folder: Path) -> nn.Modu
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * _schedule(share)
         value = loss(dice, share)
-        optimiser.zero_grad(set_to_none=True)
-        if torch.isfinite(value):
-            value.backward()  # type: ignore[no-untyped-call]
-            norm = nn.utils.clip_grad_norm_(network.parameters(), CLIP)
-            optimiser.step()
+        norm = _learn(network, optimiser, value)
+        if math.isfinite(norm):
             _follow(average, network, min(course.ema, (1 + step) / (10 + step)))
             bad = 0
         else:
             bad += 1
+            log.warning("%s: step %d is not finite and is left out", course.name, step)
             if bad >= BAD_LOSSES:
-                raise FloatingPointError(f"{course.name}: {bad} losses in a row are not finite")
+                raise FloatingPointError(f"{course.name}: {bad} steps in a row are not finite")
         step += 1
         now = time.monotonic()
         spent, mark = spent + now - mark, now
@@ -85,7 +82,7 @@ def fit(network: nn.Module, loss: Loss, course: Course, folder: Path) -> nn.Modu
                 "step": step,
                 "spent": round(spent, 1),
                 "loss": value.item(),
-                "norm": norm.item(),
+                "norm": norm,
             }
             _report(folder / f"{course.name}.jsonl", note)
         if now - saved > SAVE_SECONDS:
@@ -95,6 +92,18 @@ def fit(network: nn.Module, loss: Loss, course: Course, folder: Path) -> nn.Modu
     if stop.asked:
         raise KeyboardInterrupt
     return average
+
+
+def _learn(network: nn.Module, optimiser: torch.optim.Optimizer, value: Tensor) -> float:
+    """Take one step if loss and gradient are finite; return the gradient's norm."""
+    if not torch.isfinite(value):
+        return math.nan
+    optimiser.zero_grad(set_to_none=True)
+    value.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(network.parameters(), CLIP).item()
+    if math.isfinite(norm):
+        optimiser.step()
+    return norm
 
 
 def _groups(network: nn.Module, rate: float) -> list[dict[str, Any]]:
@@ -134,7 +143,7 @@ def _schedule(share: float) -> float:
 def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Move the average's weights towards the network's."""
     with torch.no_grad():
-        mine = [p for p in average.parameters()]
+        mine: list[Tensor] = list(average.parameters())
         theirs = [p.detach() for p in network.parameters()]
         torch._foreach_lerp_(mine, theirs, 1 - decay)
         for kept, new in zip(average.buffers(), network.buffers(), strict=True):
@@ -167,4 +176,4 @@ def _save(
     }
     part = path.with_suffix(".part")
     torch.save(state, part)
-    os.replace(part, path)
+    part.replace(path)

@@ -15,6 +15,7 @@ from aiprod_studio.models.text_encoder import TextEncoder, tokenise
 from aiprod_studio.models.video_vae import SPACE_FACTOR, VideoVAE, fold_patches
 from aiprod_studio.training.captions import ABSENT, write_caption
 from aiprod_studio.training.scenes import (
+    Lesson,
     SceneSize,
     choreograph,
     draw_labels,
@@ -38,7 +39,7 @@ class ScenePool:
         self.subject: list[Tensor] = []
 
     def draw(self, batch: int, side: int, dice: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return `batch` windows of `side` pixels: video `[B, 3, T, s, s]`, coverage `[B, T, s, s]`."""
+        """Return windows of `side` pixels: `[B, 3, T, side, side]` and coverage without the 3."""
         with torch.no_grad():
             scenes = make_scenes(self.fresh, self.size, dice)
         self.video += scenes.video.unbind()
@@ -81,7 +82,8 @@ def video_vae_loss(
         loss = loss + EDGE_WEIGHT * (off.diff(dim=axis).abs() * inner).mean()
     mean, log_variance = mean.float(), log_variance.float()
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    return loss + KL_WEIGHT * kl
+    total: Tensor = loss + KL_WEIGHT * kl
+    return total
 
 
 def start_from_components(vae: VideoVAE, size: SceneSize, dice: torch.Generator) -> None:
@@ -103,12 +105,20 @@ def start_from_components(vae: VideoVAE, size: SceneSize, dice: torch.Generator)
 
 
 def fit_latent_scale(vae: VideoVAE, size: SceneSize, dice: torch.Generator) -> None:
-    """Measure the mean and deviation of every latent channel and keep them in the network."""
+    """Measure the mean and deviation of every latent channel and keep them in the network.
+
+    Channels that move the picture more keep a larger deviation, by the root of their gain, so
+    that noise hides them last and the backbone settles what is large before what is fine.
+    """
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         means = [vae.encoder(make_scenes(16, size, dice).video)[0].float() for _ in range(8)]
     latents = torch.cat(means).transpose(0, 1).flatten(1)
+    spread = latents.std(dim=1)
+    gain = vae.decoder.short.weight.flatten(1).norm(dim=0) * spread
+    share = (gain / gain.mean()).sqrt()
+    share = share / share.square().mean().sqrt()
     vae.mean.copy_(latents.mean(dim=1))
-    vae.deviation.copy_(latents.std(dim=1))
+    vae.deviation.copy_(spread / share)
 
 
 def fit_audio_scale(vae: AudioVAE, dice: torch.Generator) -> None:
@@ -196,8 +206,11 @@ class Teachers:
 class LatentPool:
     """Encoded scenes, each used a few times before fresh ones take its place."""
 
-    def __init__(self, teachers: Teachers, size: SceneSize, room: int, fresh: int) -> None:
+    def __init__(
+        self, teachers: Teachers, size: SceneSize, room: int, fresh: int, lesson: Lesson
+    ) -> None:
         self.teachers, self.size, self.room, self.fresh = teachers, size, room, fresh
+        self.lesson = lesson
         self.video: list[Tensor] = []
         self.audio: list[Tensor] = []
         self.captions: list[str] = []
@@ -211,7 +224,7 @@ class LatentPool:
         return video, torch.stack([self.audio[row] for row in rows]), captions
 
     def _refill(self, dice: torch.Generator) -> None:
-        scenes = make_scenes(self.fresh, self.size, dice)
+        scenes = make_scenes(self.fresh, self.size, dice, self.lesson)
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             self.video += self.teachers.video_vae.encode(scenes.video).float().unbind()
         if self.size.frames > 1:
@@ -229,31 +242,35 @@ def backbone_loss(
 ) -> Tensor:
     """Return the rectified-flow loss of the clean latents that the backbone predicts.
 
-    The error of the velocity is the error of the clean sample over t; one prompt in ten is left
-    out for guidance, one clip in six is given its first latent frame.
+    Most draws are noisy, where the scene is decided, and the clean sample's error counts over t:
+    between its own and the velocity's. One prompt in ten is left out for guidance, one batch of
+    clips in six is given its first latent frames.
     """
     video, audio, captions = pool.draw(batch, dice)
     silent = torch.rand(batch, generator=dice) < 0.1
     prompts = ["" if drop else text for drop, text in zip(silent, captions, strict=True)]
     encoder = pool.teachers.text_encoder
-    t = torch.sigmoid(torch.randn(batch, 1, generator=dice) + 0.3)
+    t = torch.sigmoid(torch.randn(batch, 1, generator=dice) + 1.0)
     video_noise = torch.randn(video.shape, generator=dice)
     audio_noise = torch.randn(audio.shape, generator=dice)
     T = video.shape[2]
     cells = video.shape[3] * video.shape[4]
-    given = (torch.rand(batch, 1, generator=dice) < 1 / 6) & torch.tensor(T > 1)
-    times = t.expand(batch, T * cells + (audio.shape[-1] if T > 1 else 0)).clone()
-    times[:, :cells] = torch.where(given, 0.0, times[:, :cells])
-    t_video = times[:, : T * cells].view(batch, 1, T, *video.shape[3:])
+    given = T > 1 and bool(torch.rand(1, generator=dice) < 1 / 6)
+    times, t_video = t, t.view(batch, 1, 1, 1, 1)
+    if given:
+        times = t.expand(batch, T * cells + audio.shape[-1]).clone()
+        times[:, :cells] = 0
+        t_video = times[:, : T * cells].view(batch, 1, T, *video.shape[3:])
     noisy = (1 - t_video) * video + t_video * video_noise
     sound = (1 - t.unsqueeze(2)) * audio + t.unsqueeze(2) * audio_noise if T > 1 else None
     with torch.autocast("cpu", torch.bfloat16):
         with torch.no_grad():
             text = encoder(tokenise(prompts, encoder.config))
         clean, clean_audio = backbone(noisy, sound, times, text, pool.size.fps)
-    weight = torch.where(t_video > 0, 1 / t.clamp(min=0.15).view(-1, 1, 1, 1, 1) ** 2, 0.0)
+    weight = torch.where(t_video > 0, 1 / t.clamp(min=0.2).view(-1, 1, 1, 1, 1), 0.0)
     loss = ((clean.float() - video).square() * weight).mean()
     if clean_audio is not None:
-        audio_weight = 1 / t.clamp(min=0.15).unsqueeze(2) ** 2
+        audio_weight = 1 / t.clamp(min=0.2).unsqueeze(2)
         loss = loss + 0.2 * ((clean_audio.float() - audio).square() * audio_weight).mean()
-    return loss
+    total: Tensor = loss
+    return total

@@ -56,7 +56,7 @@ def _skyline(kinds: Tensor, width: int, dice: torch.Generator) -> Tensor:
     def line(points: int, mode: str) -> Tensor:
         coarse = torch.rand(B, 1, points, generator=dice)
         smooth = {} if mode == "nearest" else {"align_corners": True}
-        return F.interpolate(coarse, width, mode=mode, **smooth).squeeze(1)  # type: ignore[arg-type]
+        return F.interpolate(coarse, width, mode=mode, **smooth).squeeze(1)
 
     phase = torch.rand(B, 2, 1, generator=dice) * 6.28
     hills = 0.07 + 0.04 * torch.sin(7 * x + phase[:, 0]) + 0.025 * torch.sin(17 * x + phase[:, 1])

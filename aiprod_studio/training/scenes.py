@@ -51,6 +51,15 @@ class SceneSize:
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """What a course shows, by concept id; an empty kind shows everything."""
+
+    subjects: tuple[str, ...] = ()
+    motions: tuple[str, ...] = ()
+    cameras: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class _Path:
     """A subject over time, each `[B, T]`: centre, height above ground, size, turn, squash."""
 
@@ -61,9 +70,11 @@ class _Path:
     squash: Tensor
 
 
-def make_scenes(batch: int, size: SceneSize, dice: torch.Generator) -> Scenes:
+def make_scenes(
+    batch: int, size: SceneSize, dice: torch.Generator, lesson: Lesson | None = None
+) -> Scenes:
     """Compose `batch` random scenes; the same state of `dice` gives the same scenes."""
-    labels = draw_labels(batch, dice)
+    labels = draw_labels(batch, dice, lesson)
     chance = random.Random(int(torch.randint(2**31, (1,), generator=dice)))
     lines = [
         write_caption({kind: int(v[i]) for kind, v in labels.items()}, chance) for i in range(batch)
@@ -76,12 +87,16 @@ def make_scenes(batch: int, size: SceneSize, dice: torch.Generator) -> Scenes:
     return Scenes(video * 2 - 1, audio, subject, [line[0] for line in lines], labels, said)
 
 
-def draw_labels(batch: int, dice: torch.Generator) -> dict[str, Tensor]:
-    """Return random class numbers `[B]` of every kind of concept."""
-    return {
-        kind: torch.randint(len(table), (batch,), generator=dice)
-        for kind, table in load_world().kinds.items()
-    }
+def draw_labels(
+    batch: int, dice: torch.Generator, lesson: Lesson | None = None
+) -> dict[str, Tensor]:
+    """Return random class numbers `[B]` of every kind of concept that the lesson teaches."""
+    labels = {}
+    for kind, table in load_world().kinds.items():
+        taught = getattr(lesson, kind, ())
+        rows = [row for row, concept in enumerate(table) if not taught or concept.id in taught]
+        labels[kind] = torch.tensor(rows)[torch.randint(len(rows), (batch,), generator=dice)]
+    return labels
 
 
 def scene_time(batch: int, size: SceneSize, dice: torch.Generator) -> Tensor:

@@ -69,4 +69,5 @@ def _noise(batch: int, samples: int, rate: int, cutoff: float, dice: torch.Gener
     spectrum = torch.fft.rfft(white)
     hertz = torch.fft.rfftfreq(samples, 1 / rate)
     shaped = torch.fft.irfft(spectrum / (1 + (hertz / cutoff) ** 2), samples)
-    return shaped / shaped.std(dim=1, keepdim=True)
+    loudness: Tensor = shaped / shaped.std(dim=1, keepdim=True)
+    return loudness

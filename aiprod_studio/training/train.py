@@ -33,10 +33,17 @@ from aiprod_studio.training.losses import (
     text_loss,
     video_vae_loss,
 )
-from aiprod_studio.training.scenes import SceneSize
+from aiprod_studio.training.scenes import Lesson, SceneSize
 
 Network = TypeVar("Network", bound=nn.Module)
-STAGES = ("video_vae", "audio_vae", "text_encoder", "backbone")
+# What the backbone is shown: few subjects well rather than many badly, and pictures of them
+# upright before clips of them moving.
+_SUBJECTS = (
+    "dog", "elephant", "penguin", "parrot", "butterfly", "dinosaur", "car",
+    "rocket", "sailboat", "balloon", "ball", "apple", "pumpkin", "ghost",
+)  # fmt: skip
+PICTURES = Lesson(_SUBJECTS, ("still", "run", "bounce"), ("still",))
+CLIPS = Lesson(_SUBJECTS, ("still", "run", "bounce", "fly", "grow"), ("still", "pan"))
 
 
 def train_video_vae(folder: Path, seconds: float) -> VideoVAE:
@@ -90,11 +97,11 @@ def train_backbone(folder: Path, seconds: float, teachers: Teachers) -> Backbone
     """Train the backbone on pictures, then on clips with sound."""
     torch.manual_seed(0)
     backbone = Backbone(BackboneConfig.starter())
-    pictures = LatentPool(teachers, SceneSize(frames=1), 2048, 16)
-    clips = LatentPool(teachers, SceneSize(), 768, 3)
+    pictures = LatentPool(teachers, SceneSize(frames=1), 2048, 10, PICTURES)
+    clips = LatentPool(teachers, SceneSize(), 768, 3, CLIPS)
 
     def loss(dice: torch.Generator, share: float) -> torch.Tensor:
-        if share < 0.45:
+        if share < 0.62:
             return backbone_loss(backbone, pictures, 32, dice)
         return backbone_loss(backbone, clips, 8, dice)
 

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from safetensors import safe_open
+
+from aiprod_studio.engines.bundle import Networks, load_bundle, save_bundle
+from aiprod_studio.errors import ModelUnavailable
+from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
+from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
+from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
+from aiprod_studio.settings import settings
+
+
+@pytest.fixture
+def networks() -> Networks:
+    torch.manual_seed(0)
+    text = TextEncoderConfig(16, 16, 1, 2, 2, 32, 20, ("zoom in",))
+    return Networks(
+        Backbone(BackboneConfig(8, 4, 16, 32, 2, 1)),
+        VideoVAE(VideoVAEConfig(8, 8, 16, 8, (1, 1), (1, 1, 1), 2)),
+        AudioVAE(AudioVAEConfig(4, 16, 1)),
+        TextEncoder(text),
+    )
+
+
+def test_networks_come_back_with_their_sizes_terms_and_nearly_their_weights(networks, tmp_path):
+    save_bundle(tmp_path / "tiny.safetensors", networks)
+    read = load_bundle(tmp_path / "tiny.safetensors")
+    assert read.text_encoder.config == networks.text_encoder.config
+    assert read.video_vae.config == networks.video_vae.config
+    for part in ("backbone", "video_vae", "audio_vae", "text_encoder"):
+        kept, new = getattr(networks, part).state_dict(), getattr(read, part).state_dict()
+        assert kept.keys() == new.keys()
+        for name in kept:
+            off = (kept[name] - new[name]).abs().max()
+            assert off <= kept[name].abs().max() * 0.005 + 1e-6
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
+def test_the_licence_is_in_the_header(networks, tmp_path):
+    save_bundle(tmp_path / "tiny.safetensors", networks)
+    with safe_open(tmp_path / "tiny.safetensors", "pt") as file:
+        assert file.metadata()["licence"] == "Apache-2.0"
+
+
+def test_missing_foreign_and_cut_files_are_told(networks, tmp_path):
+    path = tmp_path / "tiny.safetensors"
+    save_bundle(path, networks)
+    (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:-1000])
+    (tmp_path / "text.safetensors").write_text("hello")
+    for name in ("none.safetensors", "cut.safetensors", "text.safetensors"):
+        with pytest.raises(ModelUnavailable, match="Install the studio again"):
+            load_bundle(tmp_path / name)
+
+
+def test_the_starter_is_small_enough_for_the_repository():
+    assert (settings().assets / "starter" / "starter.safetensors").stat().st_size < 32e6

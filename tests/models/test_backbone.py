@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from aiprod_studio.models.backbone import Backbone, BackboneConfig
+
+
+@pytest.fixture
+def backbone() -> Backbone:
+    torch.manual_seed(0)
+    network = Backbone(BackboneConfig(8, 4, 16, 32, 2, 1)).eval()
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return network
+
+
+def text(batch: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        torch.randn(batch, 7, 16),
+        torch.ones(batch, 7, dtype=torch.bool),
+        torch.randn(batch, 16),
+    )
+
+
+@pytest.mark.parametrize(("frames", "height", "width"), [(1, 2, 2), (3, 2, 5), (5, 4, 1)])
+def test_any_grid_keeps_its_shape_with_and_without_sound(backbone, frames, height, width):
+    video, audio = torch.randn(2, 8, frames, height, width), torch.randn(2, 4, 6)
+    times = torch.rand(2, 1)
+    with torch.no_grad():
+        clean, sound = backbone(video, audio, times, text(2), 8.0)
+        alone, silence = backbone(video, None, times, text(2), 8.0)
+    assert clean.shape == alone.shape == video.shape
+    assert sound.shape == audio.shape
+    assert silence is None
+
+
+def test_picture_and_sound_are_denoised_jointly(backbone):
+    video, audio, words = torch.randn(1, 8, 2, 2, 2), torch.randn(1, 4, 5), text()
+    times = torch.full((1, 1), 0.5)
+    with torch.no_grad():
+        clean, sound = backbone(video, audio, times, words, 8.0)
+        other, _ = backbone(video, audio + 1, times, words, 8.0)
+        _, heard = backbone(video + 1, audio, times, words, 8.0)
+    assert not torch.allclose(clean, other)
+    assert not torch.allclose(sound, heard)
+
+
+def test_one_time_for_all_equals_the_same_time_per_token(backbone):
+    video, audio, words = torch.randn(1, 8, 2, 2, 2), torch.randn(1, 4, 5), text()
+    with torch.no_grad():
+        clean, _ = backbone(video, audio, torch.full((1, 1), 0.3), words, 8.0)
+        same, _ = backbone(video, audio, torch.full((1, 13), 0.3), words, 8.0)
+    torch.testing.assert_close(clean, same)
+
+
+def test_padded_text_is_not_read(backbone):
+    video, times = torch.randn(1, 8, 1, 2, 2), torch.full((1, 1), 0.5)
+    features, seen, pooled = text()
+    seen[:, 4:] = False
+    changed = features.clone()
+    changed[:, 4:] = 9
+    with torch.no_grad():
+        clean, _ = backbone(video, None, times, (features, seen, pooled), 8.0)
+        same, _ = backbone(video, None, times, (changed, seen, pooled), 8.0)
+    torch.testing.assert_close(clean, same)

@@ -1,0 +1,32 @@
+import torch
+
+from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig, tokenise
+
+TINY = TextEncoderConfig(
+    width=16, out_width=12, layers=1, heads=2, registers=3, buckets=32, longest=20,
+    terms=("zoom in", "zoom"),
+)  # fmt: skip
+
+
+def test_terms_are_tokens_of_their_own_and_whole_words_only():
+    tokens = tokenise(["Zoom  In", "zooming", "zoom"], TINY)
+    assert tokens[0].tolist() == [1, 0, 0, 0, 0, 0, 0]
+    assert tokens[2].tolist() == [2, 0, 0, 0, 0, 0, 0]
+    assert (tokens[1] > 512).all()
+
+
+def test_any_script_is_read_and_long_prompts_are_cut():
+    tokens = tokenise(["कुत्ता", "狗", "x" * 99, ""], TINY)
+    features, seen, pooled = TextEncoder(TINY)(tokens)
+    assert tokens.shape == (4, 20)
+    assert features.shape == (4, 23, 12)
+    assert pooled.shape == (4, 12)
+    assert seen[3].sum() == 3
+
+
+def test_padding_changes_nothing():
+    encoder = TextEncoder(TINY).eval()
+    with torch.no_grad():
+        alone = encoder(tokenise(["a dog"], TINY))[2]
+        beside = encoder(tokenise(["a dog", "a much longer one"], TINY))[2][:1]
+    torch.testing.assert_close(alone, beside)

@@ -1,0 +1,76 @@
+import pytest
+import torch
+
+from aiprod_studio.training.captions import ABSENT
+from aiprod_studio.training.scenes import SceneSize, make_scenes
+from aiprod_studio.training.world import load_sprites, load_world
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return make_scenes(
+        6, SceneSize(frames=9, height=64, width=80), torch.Generator().manual_seed(1)
+    )
+
+
+def test_shapes_and_ranges(scenes):
+    assert scenes.video.shape == (6, 3, 9, 64, 80)
+    assert scenes.video.min() >= -1
+    assert scenes.video.max() <= 1
+    assert scenes.subject.shape == (6, 9, 64, 80)
+    assert scenes.audio.shape == (6, round(9 / 8 * 16_000))
+    assert scenes.audio.abs().max() <= 1
+    assert scenes.audio[:, 0].abs().max() < 1e-3
+
+
+def test_the_same_dice_give_the_same_scenes(scenes):
+    again = make_scenes(
+        6, SceneSize(frames=9, height=64, width=80), torch.Generator().manual_seed(1)
+    )
+    assert torch.equal(again.video, scenes.video)
+    assert torch.equal(again.audio, scenes.audio)
+    assert again.captions == scenes.captions
+
+
+def test_subjects_are_large_and_move_unless_they_rest():
+    scenes = make_scenes(64, SceneSize(frames=5, height=64, width=64), torch.Generator())
+    share = scenes.subject.mean(dim=(1, 2, 3))
+    assert share.median() > 0.1
+    moved = (scenes.subject[:, 0] - scenes.subject[:, -1]).abs().mean(dim=(1, 2))
+    motions = [m.id for m in load_world().motions]
+    assert moved[scenes.labels["motions"] == motions.index("spin")].min() > 0.005
+
+
+def test_captions_name_only_what_is_seen(scenes):
+    for kind, said in scenes.said.items():
+        seen = scenes.labels[kind]
+        assert all(s in (ABSENT, int(v)) for s, v in zip(said.tolist(), seen.tolist(), strict=True))
+    assert (scenes.said["subjects"] == scenes.labels["subjects"]).all()
+    assert all(scenes.captions)
+
+
+def test_the_artwork_has_a_sprite_for_every_subject():
+    sprites = load_sprites(32)
+    assert sprites.shape == (len(load_world().subjects), 4, 32, 32)
+    assert (sprites[:, 3].mean(dim=(1, 2)) > 0.15).all()
+
+
+def test_a_bounce_is_heard_when_it_is_seen():
+    world = load_world()
+    dice = torch.Generator().manual_seed(4)
+    scenes = make_scenes(128, SceneSize(frames=17, height=32, width=32), dice)
+    motions, places = [m.id for m in world.motions], [p.facts["ambience"] for p in world.places]
+    heard = []
+    for row in range(128):
+        labels = {kind: int(values[row]) for kind, values in scenes.labels.items()}
+        if motions[labels["motions"]] != "bounce" or places[labels["places"]] == "waves":
+            continue
+        rows = torch.arange(32).float().view(1, 32, 1)
+        cover = scenes.subject[row]
+        height = (cover * rows).sum(dim=(1, 2)) / cover.sum(dim=(1, 2)).clamp(min=1e-3)
+        lowest = (height[2:-2].argmax().item() + 2.5) / 8
+        loud = scenes.audio[row].view(-1, 400).square().mean(dim=1).sqrt()
+        near = loud[int((lowest - 0.15) * 40) : int((lowest + 0.2) * 40)].max()
+        heard.append(bool(near > 1.3 * loud.median()))
+    assert len(heard) >= 5
+    assert sum(heard) / len(heard) >= 0.7
