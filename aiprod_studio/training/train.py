@@ -47,7 +47,7 @@ CLIPS = Lesson(_SUBJECTS, ("still", "run", "bounce", "fly", "grow"), ("still", "
 
 
 def train_video_vae(folder: Path, seconds: float) -> VideoVAE:
-    """Train the video VAE on pictures, then short clips; return its average with its scales."""
+    """Train the video VAE on windows of short clips; return its average with its scales."""
     torch.manual_seed(0)
     vae = VideoVAE(VideoVAEConfig.starter())
     start_from_components(vae, SceneSize(frames=5), torch.Generator().manual_seed(8))
