@@ -15,34 +15,44 @@ from aiprod_studio.types import ModelCard
 if TYPE_CHECKING:
     from aiprod_studio.engines.engine import Engine
 
+# The families whose adapter exists; the rows of others can be downloaded, not rendered.
+RENDERABLE = frozenset({"native"})
+
 
 @cache
 def cards() -> dict[str, ModelCard]:
     """Return every engine's card by its id."""
-    return {row["id"]: _card(row) for row in _rows().values()}
+    return {row["id"]: _card(row) for row in rows().values()}
+
+
+def can_render(engine: str) -> bool:
+    """Say whether this studio has the code that renders with an engine of the catalogue."""
+    return rows()[engine].get("family", "native") in RENDERABLE
 
 
 def find_card(engine: str) -> ModelCard:
-    """Return an engine's card; `BadRequest` names the known ones."""
-    if engine not in cards():
-        known = ", ".join(sorted(cards()))
-        raise BadRequest(f"There is no engine '{engine}'. Choose one of: {known}.")
+    """Return the card of an engine that can render; `BadRequest` names the ones that can."""
+    if engine not in cards() or not can_render(engine):
+        known = ", ".join(sorted(filter(can_render, cards())))
+        what = "cannot render yet" if engine in cards() else "does not exist"
+        raise BadRequest(f"The engine '{engine}' {what}. Choose one of: {known}.")
     return cards()[engine]
 
 
 def find_engine(engine: str) -> Engine:
     """Return the engine of that id, not loaded; `BadRequest` names the known ones."""
+    card = find_card(engine)
     from aiprod_studio.engines.native import NativeEngine  # torch starts only when it is needed
 
-    card = find_card(engine)
-    return NativeEngine(card, settings().assets / Path(_rows()[engine]["bundle"]))
+    return NativeEngine(card, settings().assets / Path(rows()[engine]["bundle"]))
 
 
 @cache
-def _rows() -> dict[str, dict[str, Any]]:
+def rows() -> dict[str, dict[str, Any]]:
+    """Return every row of the catalogue by its id, as it stands in its file."""
     paths = sorted((settings().presets / "models").glob("*.toml"))
-    rows = [tomllib.loads(path.read_text("utf-8")) for path in paths]
-    return {row["id"]: row for row in rows}
+    found = [tomllib.loads(path.read_text("utf-8")) for path in paths]
+    return {row["id"]: row for row in found}
 
 
 def _card(row: dict[str, Any]) -> ModelCard:

@@ -1,0 +1,81 @@
+"""The copies on this disk: are they right, and how to be rid of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiprod_studio.engines.hub.cache import digest_of
+from aiprod_studio.engines.hub.errors import NotDownloaded
+from aiprod_studio.engines.hub.pace import Meter, OnProgress, ShouldStop, heed
+from aiprod_studio.engines.hub.pins import drop_pin
+from aiprod_studio.engines.hub.survey import Survey
+from aiprod_studio.errors import ModelUnavailable
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What checking the copies found: the paths that are right, damaged and missing."""
+
+    right: tuple[str, ...]
+    damaged: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every file is there and right."""
+        return not self.damaged and not self.missing
+
+
+def verify(
+    found: Survey,
+    on_progress: OnProgress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Verdict:
+    """Read every file of a survey that is here and compare its digest; raises `Cancelled`."""
+    meter, done = Meter(found.present_bytes, on_progress), 0
+    lists: dict[str, list[str]] = {"right": [], "damaged": [], "missing": []}
+    for file in found.files:
+        path = found.cache.whole(found.commit, file)
+        if path is None:
+            lists["missing"].append(file.path)
+            continue
+
+        def count(size: int, name: str = file.path) -> None:
+            nonlocal done
+            heed(should_stop or (lambda: False))
+            done += size
+            meter.set(done, name, "check", size)
+
+        same = digest_of(path, file, count) == file.digest
+        lists["right" if same else "damaged"].append(file.path)
+    return Verdict(**{name: tuple(paths) for name, paths in lists.items()})
+
+
+def drop_damaged(found: Survey, verdict: Verdict) -> None:
+    """Remove the damaged files of a verdict, so that a download fetches them again."""
+    for file in found.files:
+        if file.path in verdict.damaged:
+            with found.cache.locked(file, _refuse_to_wait):
+                found.cache.discard(found.commit, file, everywhere=True)
+
+
+def remove(found: Survey) -> int:
+    """Remove the files of a survey that no other commit needs, and return the bytes freed.
+
+    What another program has downloaded beside them stays. Raises `NotDownloaded` when there is
+    nothing, and `ModelUnavailable` when a file is being downloaded at this moment.
+    """
+    cache, commit = found.cache, found.commit
+    if not any(cache.whole(commit, file) or cache.part(file).exists() for file in found.files):
+        raise NotDownloaded(f"{found.source.name} is not on this disk. There is nothing to remove.")
+    freed = 0
+    for file in found.files:
+        with cache.locked(file, _refuse_to_wait):
+            freed += cache.discard(commit, file)
+    cache.prune()
+    drop_pin(found.source, found.variant)
+    return freed
+
+
+def _refuse_to_wait() -> None:
+    raise ModelUnavailable("These files are being downloaded now. Stop the download first.")
