@@ -14,17 +14,26 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the studio reads and writes; every path is absolute."""
+    """Where the studio reads and writes; every path is absolute.
+
+    `database` holds the queue: the path of an SQLite file, or an SQLAlchemy URL.
+    """
 
     home: Path
     outputs: Path
     assets: Path
     presets: Path
+    database: str
 
     @property
     def logs(self) -> Path:
         """The folder of log files."""
         return self.home / "logs"
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of what unfinished jobs keep, to go on after a kill."""
+        return self.home / "jobs"
 
     @property
     def training(self) -> Path:
@@ -40,8 +49,14 @@ def _shipped(name: str) -> Path:
 
 @cache
 def settings() -> Settings:
-    """Return the settings of this process; `AIPROD_HOME` and `AIPROD_OUTPUTS` move the folders."""
+    """Return the settings of this process.
+
+    `AIPROD_HOME` and `AIPROD_OUTPUTS` move the folders, `AIPROD_DATABASE` the queue.
+    """
     default = platformdirs.user_data_path("AIPROD Studio", appauthor=False)
     home = Path(os.environ.get("AIPROD_HOME") or default).expanduser().absolute()
     outputs = Path(os.environ.get("AIPROD_OUTPUTS") or home / "outputs").expanduser().absolute()
-    return Settings(home, outputs, _shipped("assets"), _shipped("presets"))
+    database = os.environ.get("AIPROD_DATABASE") or str(home / "studio.db")
+    if "://" not in database:
+        database = str(Path(database).expanduser().absolute())
+    return Settings(home, outputs, _shipped("assets"), _shipped("presets"), database)

@@ -6,9 +6,10 @@ import dataclasses
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiprod_studio.engines.catalog import find_card, find_engine
 from aiprod_studio.errors import StudioError
@@ -18,6 +19,10 @@ from aiprod_studio.library.provenance import save_clip
 from aiprod_studio.media.clip import Clip
 from aiprod_studio.types import ModelCard, Plan, Progress, Record, Request, complete
 
+if TYPE_CHECKING:
+    from aiprod_studio.engines.engine import Parts
+    from aiprod_studio.graph.trail import Trail
+
 log = logging.getLogger(__name__)
 
 Job = tuple[Request, Path]
@@ -26,11 +31,23 @@ KEPT_RESULTS = 32
 
 
 class Studio:
-    """One machine's studio: plans requests, renders them, keeps what can be used again."""
+    """One machine's studio: plans requests, renders them, keeps what can be used again.
 
-    def __init__(self) -> None:
+    With `hold`, the weights in use stay in memory between calls, until another model is needed
+    or `close` is called.
+    """
+
+    def __init__(self, hold: bool = False) -> None:
         self._hardware: Hardware | None = None
         self._kept: dict[str, Any] = {}
+        self._hold = hold
+        self._memory = ExitStack()
+        self._loaded: tuple[tuple[str, str, str], Parts] | None = None
+
+    def close(self) -> None:
+        """Let go of the weights that are held."""
+        self._loaded = None
+        self._memory.close()
 
     @property
     def hardware(self) -> Hardware:
@@ -61,19 +78,40 @@ class Studio:
         raise AssertionError("one job has one outcome")
 
     def render_all(
-        self, jobs: Sequence[Job], on_progress: OnProgress | None = None
+        self,
+        jobs: Sequence[Job],
+        on_progress: OnProgress | None = None,
+        trails: Mapping[int, Trail] | None = None,
     ) -> Iterator[tuple[int, Record | StudioError]]:
         """Render every job and yield its number with its record, or with the error that ended it.
 
-        Jobs of one engine share one loaded model; a failed job does not stop the others.
+        Jobs of one engine share one loaded model; a failed job does not stop the others. The jobs
+        in `trails` leave there what they need to go on after a kill.
         """
         engines = dict.fromkeys(request.engine for request, _ in jobs)
-        for engine in engines:
-            numbers = [n for n, (request, _) in enumerate(jobs) if request.engine == engine]
-            yield from self._render_engine(engine, jobs, numbers, on_progress)
+        try:
+            for engine in engines:
+                numbers = [n for n, (request, _) in enumerate(jobs) if request.engine == engine]
+                yield from self._render_engine(engine, jobs, numbers, on_progress, trails or {})
+        finally:
+            if not self._hold:
+                self.close()
+
+    def _load(self, engine: str, plan: Plan) -> Parts:
+        """Return the loaded parts of an engine; those of another one leave the memory first."""
+        wanted = (engine, plan.device, plan.precision)
+        if self._loaded is None or self._loaded[0] != wanted:
+            self.close()
+            self._loaded = wanted, self._memory.enter_context(find_engine(engine).load(plan))
+        return self._loaded[1]
 
     def _render_engine(
-        self, engine: str, jobs: Sequence[Job], numbers: list[int], on_progress: OnProgress | None
+        self,
+        engine: str,
+        jobs: Sequence[Job],
+        numbers: list[int],
+        on_progress: OnProgress | None,
+        trails: Mapping[int, Trail],
     ) -> Iterator[tuple[int, Record | StudioError]]:
         """Render the jobs of one engine with its model loaded once."""
         planned: dict[int, tuple[Request, Plan]] = {}
@@ -84,21 +122,21 @@ class Studio:
                 yield number, error
         if not planned:
             return
+        card = self.card(engine)
         try:
-            model = find_engine(engine)
-            with model.load(next(iter(planned.values()))[1]) as parts:
-                for number in list(planned):
-                    request, plan = planned.pop(number)
-                    path = jobs[number][1]
-                    yield (
-                        number,
-                        self._render_one(
-                            number, request, plan, path, model.card, parts, on_progress
-                        ),
-                    )
+            if on_progress:
+                on_progress(next(iter(planned)), Progress("load", 0, 1))
+            parts = self._load(engine, next(iter(planned.values()))[1])
         except StudioError as error:
             for number in planned:
                 yield number, error
+            return
+        for number, (request, plan) in planned.items():
+            path, trail = jobs[number][1], trails.get(number)
+            yield (
+                number,
+                self._render_one(number, request, plan, path, card, parts, on_progress, trail),
+            )
 
     def _render_one(
         self,
@@ -107,8 +145,9 @@ class Studio:
         plan: Plan,
         path: Path,
         card: ModelCard,
-        parts: Any,
+        parts: Parts,
         on_progress: OnProgress | None,
+        trail: Trail | None,
     ) -> Record | StudioError:
         """Render one planned request to its file."""
         from aiprod_studio.engines.engine import run_fitting  # torch starts with the first job
@@ -123,7 +162,7 @@ class Studio:
         begin = time.monotonic()
 
         def work(plan: Plan) -> Clip:
-            clip: Clip = build_graph(request, card, plan, parts, tell).run(self._kept)
+            clip: Clip = build_graph(request, card, plan, parts, tell, trail).run(self._kept)
             return clip
 
         try:

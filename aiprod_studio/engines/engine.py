@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,10 @@ from torch import Tensor
 
 from aiprod_studio.errors import DoesNotFit
 from aiprod_studio.hardware.plan import cheaper
+from aiprod_studio.sampling.solvers import OnPoint, Point
 from aiprod_studio.types import ModelCard, Plan, Request
 
+Frame = npt.NDArray[np.uint8]
 Frames = npt.NDArray[np.uint8]
 Sound = npt.NDArray[np.float32]
 OnStep = Callable[[int, int], None]
@@ -24,10 +26,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt as the denoiser reads it: features `[1, L, D]`, mask `[1, L]`, pooled `[1, D]`."""
+    """A prompt as the denoiser reads it: features `[1, L, D]` and a pooled vector `[1, D]`."""
 
     features: Tensor
-    seen: Tensor
     pooled: Tensor
 
 
@@ -64,6 +65,27 @@ class Parts(Protocol):
 
     def decode_audio(self, latents: Latents, seconds: float) -> Sound | None:
         """Return sound `[C, S]` of that length at the card's rate, or none."""
+
+
+@runtime_checkable
+class Resumable(Parts, Protocol):
+    """Parts whose denoiser can be watched, and can go on where a killed one was."""
+
+    def denoise(
+        self,
+        text: Text,
+        nothing: Text,
+        first: Tensor | None,
+        request: Request,
+        plan: Plan,
+        on_step: OnStep,
+        on_point: OnPoint | None = None,
+        start: Point | None = None,
+    ) -> Latents:
+        """Return exactly what a run without `start` does; `on_point` gets every point of it."""
+
+    def preview(self, point: Point, request: Request, plan: Plan) -> Frame:
+        """Return the first frame `[H, W, 3]` as the denoiser sees it at a point."""
 
 
 class Engine(Protocol):

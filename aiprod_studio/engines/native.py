@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from aiprod_studio.engines.bundle import Networks, load_bundle
-from aiprod_studio.engines.engine import Frames, Latents, OnStep, Sound, Text
+from aiprod_studio.engines.engine import Frame, Frames, Latents, OnStep, Sound, Text
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, latent_count
 from aiprod_studio.models.text_encoder import tokenise
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
 from aiprod_studio.sampling.guidance import guided
 from aiprod_studio.sampling.schedules import shifted
-from aiprod_studio.sampling.solvers import sample_multistep
+from aiprod_studio.sampling.solvers import OnPoint, Point, sample_multistep
 from aiprod_studio.sampling.tiling import decode_tiled
 from aiprod_studio.types import ModelCard, Plan, Request
 
@@ -67,8 +67,14 @@ class NativeParts:
         request: Request,
         plan: Plan,
         on_step: OnStep,
+        on_point: OnPoint | None = None,
+        start: Point | None = None,
     ) -> Latents:
-        """Return the latents of one clip, picture and sound denoised together."""
+        """Return the latents of one clip, picture and sound denoised together.
+
+        `on_point` gets what the solver carries after each step, before `on_step` tells of it;
+        a run that goes on from `start`, one of those points, gives the same latents.
+        """
         assert request.seed is not None
         assert request.steps is not None
         assert request.guidance is not None
@@ -86,17 +92,27 @@ class NativeParts:
             ]
             return self._predict(parts, t, text if told else nothing, first, fps)
 
+        def tell(point: Point) -> None:
+            if on_point:
+                on_point(point)
+            on_step(point.done, steps)
+
+        if start is not None:
+            start = Point(start.done, start.x.to(self.device), start.clean.to(self.device))
+        model, times = guided(predict, request.guidance), shifted(steps, _SHIFT)
         with torch.inference_mode():
-            x = sample_multistep(
-                guided(predict, request.guidance),
-                noise,
-                shifted(steps, _SHIFT),
-                lambda done, _: on_step(done, steps),
-            )
+            x = sample_multistep(model, noise, times, tell, start)
         pieces = [
             piece.view(shape) for piece, shape in zip(torch.split(x, sizes), shapes, strict=True)
         ]
         return Latents(pieces[0], pieces[1] if request.audio else None)
+
+    def preview(self, point: Point, request: Request, plan: Plan) -> Frame:
+        """Return the first frame `[H, W, 3]` of the clean prediction at a point."""
+        shape = self._shapes(request, plan)[0]
+        video = point.clean[: int(np.prod(shape))].view(shape)
+        frame: Frame = self.decode_video(Latents(video[:, :, :1], None), plan)[0]
+        return frame
 
     def _shapes(self, request: Request, plan: Plan) -> list[tuple[int, ...]]:
         """Return the shapes of the video's and the audio's latents."""
@@ -119,7 +135,7 @@ class NativeParts:
             video = torch.cat([first, video[:, :, kept:]], dim=2)
             times[:, : kept * cells] = 0
         clean, sound = self.networks.backbone(
-            video, audio, times, (text.features, text.seen, text.pooled), fps
+            video, audio, times, (text.features, text.pooled), fps
         )
         if first is not None:
             clean = torch.cat([first, clean[:, :, first.shape[2] :]], dim=2)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from aiprod_studio.engines.engine import Frames, Latents, Parts, Sound, Text
+from aiprod_studio.engines.engine import Frames, Latents, Parts, Resumable, Sound, Text
 from aiprod_studio.graph.graph import Graph, Step
+from aiprod_studio.graph.trail import Trail
 from aiprod_studio.media.clip import Clip
 from aiprod_studio.media.images import fit, read_image, resize
+from aiprod_studio.sampling.solvers import Point
 from aiprod_studio.types import ModelCard, Plan, Progress, Request
 
 OnProgress = Callable[[Progress], None]
@@ -28,6 +31,8 @@ class _Work:
     plan: Plan
     parts: Parts
     tell: OnProgress
+    trail: Trail | None
+    mark: str
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,7 +64,30 @@ class _Work:
         def on_step(done: int, total: int) -> None:
             self.tell(Progress("denoise", done, total))
 
-        return self.parts.denoise(text, nothing, first, self.request, self.plan, on_step)
+        parts, asked = self.parts, (text, nothing, first, self.request, self.plan, on_step)
+        if self.trail is None:
+            return parts.denoise(*asked)
+        found = self.trail.find(self.mark)
+        if isinstance(found, Latents):
+            return self.use(found)
+        if isinstance(parts, Resumable):
+            latents = parts.denoise(*asked, on_point=self.pass_point, start=found)
+        else:
+            latents = parts.denoise(*asked)
+        self.trail.end(self.mark, latents)
+        return latents
+
+    def use(self, kept: Latents) -> Latents:
+        assert self.request.steps is not None
+        self.tell(Progress("denoise", self.request.steps, self.request.steps))
+        audio = None if kept.audio is None else kept.audio.to(self.plan.device)
+        return Latents(kept.video.to(self.plan.device), audio)
+
+    def pass_point(self, point: Point) -> None:
+        assert self.trail is not None
+        assert isinstance(self.parts, Resumable)
+        picture = partial(self.parts.preview, point, self.request, self.plan)
+        self.trail.pass_point(self.mark, point, picture)
 
     def decode_video(self, latents: Latents) -> Frames:
         self.tell(Progress("decode", 0, 1))
@@ -76,18 +104,28 @@ class _Work:
 
 
 def build_graph(
-    request: Request, card: ModelCard, plan: Plan, parts: Parts, tell: OnProgress
+    request: Request,
+    card: ModelCard,
+    plan: Plan,
+    parts: Parts,
+    tell: OnProgress,
+    trail: Trail | None = None,
 ) -> Graph:
-    """Return the steps of one complete request: encode, denoise, decode, enlarge, join."""
-    work = _Work(request, card, plan, parts, tell)
+    """Return the steps of one complete request: encode, denoise, decode, enlarge, join.
+
+    With a `trail`, latents are kept there as they come and are used when it has them already.
+    """
     network = (card.id, plan.device, plan.precision)
-    canvas = (*network, plan.width, plan.height, plan.frames, work.fps)
+    canvas = (*network, plan.width, plan.height, plan.frames, request.fps)
     asked = (request.seed, request.steps, request.guidance, request.audio)
+    picture = _content(request.image)
+    mark = hashlib.sha256(repr((canvas, asked, request.prompt, picture)).encode()).hexdigest()
+    work = _Work(request, card, plan, parts, tell, trail, mark)
     return Graph(
         (
             Step("prompt", work.encode_prompt, (), (*network, request.prompt)),
             Step("nothing", work.encode_nothing, (), network),
-            Step("first", work.encode_image, (), (*canvas, _content(request.image))),
+            Step("first", work.encode_image, (), (*canvas, picture)),
             Step("latents", work.denoise, ("prompt", "nothing", "first"), (*canvas, *asked)),
             Step("frames", work.decode_video, ("latents",), (plan.tile,)),
             Step("sound", work.decode_audio, ("latents",)),

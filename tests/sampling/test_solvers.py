@@ -3,7 +3,7 @@ import torch
 
 from aiprod_studio.sampling.guidance import guided
 from aiprod_studio.sampling.schedules import shifted
-from aiprod_studio.sampling.solvers import sample_euler, sample_multistep
+from aiprod_studio.sampling.solvers import Point, sample_euler, sample_multistep
 
 
 def gaussian(x: torch.Tensor, t: float) -> torch.Tensor:
@@ -29,8 +29,16 @@ def test_the_second_order_solver_is_nearer_in_few_steps():
 
 def test_every_step_is_told():
     told: list[int] = []
-    sample_multistep(gaussian, torch.zeros(1), shifted(5), lambda done, _: told.append(done))
+    sample_multistep(gaussian, torch.zeros(1), shifted(5), lambda point: told.append(point.done))
     assert told == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("sample", [sample_euler, sample_multistep])
+def test_a_run_that_goes_on_from_any_point_ends_exactly_where_the_whole_run_does(sample):
+    points: list[Point] = []
+    end = sample(gaussian, torch.tensor([-1.0, 0.7, 1.5]), shifted(6), points.append)
+    for point in points:
+        assert torch.equal(sample(gaussian, torch.zeros(3), shifted(6), start=point), end)
 
 
 def test_schedules_fall_from_noise_to_clean_and_shift_towards_noise():
