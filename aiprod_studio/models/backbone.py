@@ -58,14 +58,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Context:
-    """What every block reads: the grid, rotary angles, modulation, text and its mask."""
+    """What every block reads: the grid, rotary angles, modulation and text."""
 
     grid: Grid
     cos: Tensor
     sin: Tensor
     modulation: Tensor
     text: Tensor
-    seen: Tensor
 
 
 class RMSNorm(nn.Module):
@@ -110,7 +109,7 @@ class Attention(nn.Module):
         q = self.text_q(self.norm_text(x)).view(B, N, self.heads, -1).transpose(1, 2)
         kv = self.text_kv(context.text).view(B, -1, 2, self.heads, D // self.heads)
         k, v = kv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=context.seen)
+        mixed = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.text_out(mixed.transpose(1, 2).reshape(B, N, D))
         return out
 
@@ -191,29 +190,27 @@ class Backbone(nn.Module):
         video: Tensor,
         audio: Tensor | None,
         times: Tensor,
-        text: tuple[Tensor, Tensor, Tensor],
+        text: tuple[Tensor, Tensor],
         fps: float,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the clean latents that the noisy ones hide.
 
         `video` is `[B, C, T, H, W]`, `audio` `[B, C, n]` at 12.5 a second or none, `times` in
         0 (clean) … 1 (noise) `[B, 1]` or one per token `[B, N]` with the video's tokens first,
-        `text` the text encoder's features, mask and pooled vector, `fps` frames a second.
+        `text` the text encoder's features and pooled vector, `fps` frames a second.
         """
         grid = _grid(video, audio, fps)
         x = self.video_in(video.flatten(2).transpose(1, 2)) + self.place(_places(grid, video))
         if audio is not None:
             sound = self.audio_in(audio.transpose(1, 2)) + self.audio_mark.to(x.dtype)
             x = torch.cat([x, sound], dim=1)
-        features, seen, pooled = text
+        features, pooled = text
         when = F.silu(
             self.time(_waves(times * 1000, 256).to(x.dtype)) + self.pooled(pooled)[:, None]
         )
         modulation = self.modulation(when).unflatten(-1, (6, -1))
         cos, sin = _angles(grid, x.shape[-1] // self.config.heads)
-        context = Context(
-            grid, cos.to(x.device), sin.to(x.device), modulation, features, seen[:, None, None]
-        )
+        context = Context(grid, cos.to(x.device), sin.to(x.device), modulation, features)
         for block in self.blocks:
             x = block(x, context)
         shift, scale = self.final(when).chunk(2, dim=-1)

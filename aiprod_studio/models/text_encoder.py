@@ -22,7 +22,7 @@ class TextEncoderConfig:
     out_width: int = 256
     layers: int = 4
     heads: int = 8
-    registers: int = 8
+    registers: int = 12
     buckets: int = 1024
     longest: int = 320
     terms: tuple[str, ...] = ()
@@ -91,6 +91,12 @@ class Layer(nn.Module):
         return out
 
 
+def _embedding(rows: int, width: int) -> nn.Embedding:
+    """Return a table of unit variance; normal values would cost a second on the meta device."""
+    values = torch.empty(rows, width).uniform_(-1.73, 1.73)
+    return nn.Embedding(rows, width, _weight=values)
+
+
 class TextEncoder(nn.Module):
     """Characters and terms, and learned registers that gather what the prompt says."""
 
@@ -98,19 +104,16 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.terms = nn.Embedding(_FIRST_CHARACTER, width, padding_idx=PADDING)
-        self.characters = nn.Embedding(2 * config.buckets, width)
-        self.positions = nn.Embedding(config.longest, width)
-        self.registers = nn.Parameter(torch.randn(config.registers, width) * 0.5)
+        self.terms = _embedding(_FIRST_CHARACTER, width)
+        self.characters = _embedding(2 * config.buckets, width)
+        self.positions = _embedding(config.longest, width)
+        self.registers = nn.Parameter(torch.empty(config.registers, width).uniform_(-0.87, 0.87))
         self.layers = nn.ModuleList(Layer(width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, config.out_width)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map `[B, L]` to features `[B, R + L, D]`, their mask `[B, R + L]` and a pooled `[B, D]`.
-
-        The first R features are the registers; the pooled vector is their mean.
-        """
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `[B, L]` to the features of the registers `[B, R, D]` and their mean `[B, D]`."""
         B, L = tokens.shape
         R = self.config.registers
         x = self._embed(tokens) + self.positions.weight[:L]
@@ -118,8 +121,8 @@ class TextEncoder(nn.Module):
         seen = F.pad(tokens != PADDING, (R, 0), value=True)
         for layer in self.layers:
             x = layer(x, seen[:, None, None])
-        features = self.out(self.norm(x))
-        return features, seen, features[:, :R].mean(dim=1)
+        features = self.out(self.norm(x[:, :R]))
+        return features, features.mean(dim=1)
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """Look up terms, and characters by two hashes of their code point."""

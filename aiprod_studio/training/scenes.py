@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-import random
+import dataclasses
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aiprod_studio.training.captions import write_caption
-from aiprod_studio.training.painting import HOUR_LIGHT, paint_ground, paint_sky
-from aiprod_studio.training.sounds import Events, synthesise
-from aiprod_studio.training.world import load_sprites, load_world
+from aiprod_studio.training.choreography import (
+    Path,
+    Pose,
+    View,
+    choreograph,
+    look,
+    pair,
+    stand,
+)
+from aiprod_studio.training.painting import HOUR_LIGHT, Backdrop, paint_ground, paint_sky
+from aiprod_studio.training.sounds import synthesise
+from aiprod_studio.training.weather import CLOUDS, fall, veil
+from aiprod_studio.training.world import ABSENT, load_sprites, load_world
 
-HORIZON = 0.58
+CELL = 16
 _MARGIN = 1.35  # a painted canvas is this much larger than the frame, for the camera to move
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """A batch of clips: `video` `[B, 3, T, H, W]` in -1…1, `audio` `[B, S]`, and their words.
+    """A batch of clips: `video` `[B, 3, T, H, W]` in -1…1, `audio` `[B, S]`, and what is seen.
 
-    `subject` is the subject's coverage `[B, T, H, W]` in 0…1; `labels` hold what is seen and
-    `said` what the caption names (-1: not named), as class numbers by kind.
+    `subject` is the subject's coverage `[B, T, H, W]` in 0…1, `surface` `[B, 2, T, H/16, W/16]`
+    the point of its artwork (-1…1 inside) at the middle of every cell of 16 × 16 pixels, and
+    `labels` what is seen, as class numbers `[B]` by kind.
     """
 
     video: Tensor
     audio: Tensor
     subject: Tensor
-    captions: list[str]
+    surface: Tensor
     labels: dict[str, Tensor]
-    said: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -52,22 +61,33 @@ class SceneSize:
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a course shows, by concept id; an empty kind shows everything."""
+    """What a course shows, by concept id; an empty kind shows everything.
+
+    Styles, weathers and relations begin with what is usual: the first of each.
+    """
 
     subjects: tuple[str, ...] = ()
     motions: tuple[str, ...] = ()
     cameras: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    times: tuple[str, ...] = ()
+    styles: tuple[str, ...] = ("glossy",)
+    weathers: tuple[str, ...] = ("clear",)
+    relations: tuple[str, ...] = ("alone",)
+
+
+EVERYTHING = Lesson(styles=(), weathers=(), relations=())
 
 
 @dataclass(frozen=True)
-class _Path:
-    """A subject over time, each `[B, T]`: centre, height above ground, size, turn, squash."""
+class _Box:
+    """A part of the frame, in shares of it, and the frame's height over its width."""
 
-    x: Tensor
-    lift: Tensor
-    size: Tensor
-    turn: Tensor
-    squash: Tensor
+    left: float
+    top: float
+    right: float
+    bottom: float
+    aspect: float
 
 
 def make_scenes(
@@ -75,27 +95,34 @@ def make_scenes(
 ) -> Scenes:
     """Compose `batch` random scenes; the same state of `dice` gives the same scenes."""
     labels = draw_labels(batch, dice, lesson)
-    chance = random.Random(int(torch.randint(2**31, (1,), generator=dice)))
-    lines = [
-        write_caption({kind: int(v[i]) for kind, v in labels.items()}, chance) for i in range(batch)
-    ]
-    said = {kind: torch.tensor([line[1][kind] for line in lines]) for kind in labels}
     time = scene_time(batch, size, dice)
     path, events = choreograph(labels, time, dice)
-    video, subject = _compose(labels, path, time, size, dice)
+    path, other = pair(labels["relations"], path, dice)
+    view = look(labels["cameras"], path, time, dice)
+    poses = [stand(p, view, size.height / size.width) for p in (path, other)]
+    video, subject = _compose(labels, poses, view, size, dice)
     audio = synthesise(labels, events, size.samples, size.sample_rate, dice)
-    return Scenes(video * 2 - 1, audio, subject, [line[0] for line in lines], labels, said)
+    return Scenes(video, audio, subject, _surface(poses[0], size), labels)
 
 
 def draw_labels(
     batch: int, dice: torch.Generator, lesson: Lesson | None = None
 ) -> dict[str, Tensor]:
-    """Return random class numbers `[B]` of every kind of concept that the lesson teaches."""
-    labels = {}
-    for kind, table in load_world().kinds.items():
-        taught = getattr(lesson, kind, ())
+    """Return random class numbers `[B]` of every kind of concept that the lesson teaches.
+
+    `others` is the second subject, `ABSENT` where the first one is alone; where there is no sky
+    the weather is clear.
+    """
+    labels, world = {}, load_world()
+    for kind, table in world.kinds.items():
+        taught = getattr(lesson or Lesson(), kind)
         rows = [row for row, concept in enumerate(table) if not taught or concept.id in taught]
         labels[kind] = torch.tensor(rows)[torch.randint(len(rows), (batch,), generator=dice)]
+        if kind == "subjects":
+            others = torch.tensor(rows)[torch.randint(len(rows), (batch,), generator=dice)]
+    labels["others"] = torch.where(labels["relations"] > 0, others, ABSENT)
+    airless = [row for row, place in enumerate(world.places) if place.facts.get("airless")]
+    labels["weathers"][torch.isin(labels["places"], torch.tensor(airless))] = 0
     return labels
 
 
@@ -106,105 +133,155 @@ def scene_time(batch: int, size: SceneSize, dice: torch.Generator) -> Tensor:
     return (torch.arange(size.frames) / size.fps).expand(batch, size.frames)
 
 
-def choreograph(
-    labels: dict[str, Tensor], time: Tensor, dice: torch.Generator
-) -> tuple[_Path, Events]:
-    """Return the subjects' paths and the moments that make a sound."""
-    motion = labels["motions"]
-    B, t = len(motion), time
+def _locate(pose: Pose, box: _Box) -> Tensor:
+    """Return the affine maps `[B, T, 2, 3]` from a box of the frame to the artwork.
 
-    def draw(low: float, high: float) -> Tensor:
-        return torch.rand(B, 1, generator=dice) * (high - low) + low
-
-    def doing(name: str) -> Tensor:
-        index = [m.id for m in load_world().motions].index(name)
-        return (motion == index).float().view(B, 1)
-
-    side = (torch.rand(B, 1, generator=dice) < 0.5).float() * 2 - 1
-    rate, phase = draw(1.2, 2.2), draw(0, 1)
-    hop = ((t * rate + phase) % 1) * 2 - 1
-    arc = 1 - hop**2
-    wave = torch.sin(6.28 * (t * rate * 0.5 + phase))
-
-    x = 0.5 + draw(-0.14, 0.14) + side * doing("run") * (t - 1.0) * draw(0.16, 0.3)
-    size = draw(0.50, 0.66) * (1 + doing("grow") * (0.42 * (t - 1.0)).clamp(-0.45, 0.5))
-    fall = (t * draw(0.8, 1.2)).clamp(0, 1) ** 2
-    lift = doing("bounce") * draw(0.14, 0.24) * arc
-    lift = lift + doing("run") * 0.025 * torch.sin(6.28 * (t * rate * 2 + phase)).abs()
-    lift = lift + doing("fly") * (draw(0.16, 0.24) + 0.05 * wave)
-    lift = lift + doing("fall") * 0.55 * (1 - fall)
-    x = x + doing("fly") * side * 0.10 * (t - 1.0) + doing("shake") * 0.025 * torch.sin(40 * t)
-    turn = doing("spin") * side * 6.28 * (t * draw(0.35, 0.6))
-    turn = turn + doing("shake") * 0.22 * torch.sin(6.28 * (t * rate * 1.5 + phase))
-    turn = turn + doing("run") * 0.05 * wave - side * doing("fly") * 0.12
-    landing = torch.exp(-(((1 - hop.abs()) / 0.18) ** 2))
-    squash = 1 - doing("bounce") * 0.2 * landing - doing("fall") * 0.18 * _after(fall >= 1, t)
-    facing = -side  # the artwork looks to the left; a negative size mirrors it
-    events = Events(
-        rate=rate.squeeze(1),
-        phase=phase.squeeze(1),
-        landing=_first_time(fall >= 1, t),
-    )
-    return _Path(x, lift, size * facing, turn, squash), events
+    Both reach from -1 to 1, as `affine_grid` and `grid_sample` want them.
+    """
+    cos, sin = torch.cos(pose.turn), torch.sin(pose.turn)
+    across, down = 2 * pose.side / pose.wide, 2 / pose.tall
+    # A turn mixes both axes, which count in pixels.
+    rows = [
+        torch.stack([cos * across, sin * across * box.aspect], dim=-1),
+        torch.stack([-sin * down / box.aspect, cos * down], dim=-1),
+    ]
+    turned = torch.stack(rows, dim=-2)
+    x = (box.left + box.right) / 2 - pose.x
+    y = (box.top + box.bottom) / 2 - pose.y
+    shift = turned @ torch.stack([x, y], dim=-1).unsqueeze(-1)
+    half = torch.tensor([box.right - box.left, box.bottom - box.top]) / 2
+    return torch.cat([turned * half, shift], dim=-1)
 
 
-def _after(reached: Tensor, t: Tensor) -> Tensor:
-    """Return a short pulse right after the first moment that `reached` holds."""
-    since = t - _first_time(reached, t).unsqueeze(1)
-    return torch.where(since >= 0, torch.exp(-since * 9), torch.zeros_like(since))
-
-
-def _first_time(reached: Tensor, t: Tensor) -> Tensor:
-    """Return the time `[B]` in seconds at which `reached` `[B, T]` first holds (99: never)."""
-    never = torch.full_like(t, 99.0)
-    return torch.where(reached, t, never).amin(dim=1)
+def _surface(pose: Pose, size: SceneSize) -> Tensor:
+    """Return the point of the artwork amid every cell: `[B, 2, T, H/16, W/16]`."""
+    whole = _Box(0, 0, 1, 1, size.height / size.width)
+    maps = _locate(pose, whole)
+    shape = [maps.shape[0] * size.frames, 1, size.height // CELL, size.width // CELL]
+    points = F.affine_grid(maps.flatten(0, 1), shape, align_corners=False)
+    return points.unflatten(0, maps.shape[:2]).permute(0, 4, 1, 2, 3)
 
 
 def _compose(
-    labels: dict[str, Tensor], path: _Path, time: Tensor, size: SceneSize, dice: torch.Generator
+    labels: dict[str, Tensor],
+    poses: list[Pose],
+    view: View,
+    size: SceneSize,
+    dice: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Draw background, shadow and subject; return video in 0…1 and the subject's coverage."""
-    place, hour = labels["places"], labels["times"]
-    B, T, H, W = len(place), size.frames, size.height, size.width
-    canvas = (round(H * _MARGIN), round(W * _MARGIN))
-    sky = paint_sky(place, hour, canvas, HORIZON, dice)
-    ground = paint_ground(place, hour, canvas, HORIZON, dice)
-    pan, tilt, zoom = _camera(labels["cameras"], time, dice)
-    far = _view(sky, pan * 0.4, tilt, zoom * 0.5, size)
-    near = _view(ground, pan, tilt, zoom, size)
-    video = far * (1 - near[:, 3:]) + near[:, :3]
+    """Draw backdrop, weather, shadows and subjects; return video in -1…1 and the cover of the first.
 
-    base = 0.88 - tilt * 0.5
-    centre_x = (path.x - pan * 0.5 - 0.5) * (1 + zoom * 0.6) + 0.5
-    height = path.size.abs() * (1 + zoom * 0.6)
-    tall = height * path.squash
-    wide = height * H / W * (2 - path.squash)
-    centre_y = base - path.lift - tall / 2
-    rows = torch.linspace(0.5 / H, 1 - 0.5 / H, H).view(1, 1, H, 1)
-    columns = torch.linspace(0.5 / W, 1 - 0.5 / W, W).view(1, 1, 1, W)
-
-    def at(value: Tensor) -> Tensor:
-        return value.expand(B, T).reshape(B, T, 1, 1)
-
-    reach = at(wide) * 0.36 * (1 + at(path.lift))
-    shadow = ((columns - at(centre_x)) / reach) ** 2 + ((rows - at(base)) / 0.035) ** 2
-    shade = 0.45 * torch.exp(-shadow) / (1 + 5 * at(path.lift))
-    video = video * (1 - shade.unsqueeze(1))
-
-    dx, dy = (columns - at(centre_x)) * W / H, rows - at(centre_y)
-    cos, sin = at(torch.cos(path.turn)), at(torch.sin(path.turn))
-    u = (cos * dx + sin * dy) / (at(wide) * W / H / 2) * at(path.size.sign())
-    v = (-sin * dx + cos * dy) / (at(tall) / 2)
-    sprites = load_sprites(round(0.6 * H))[labels["subjects"]]
-    grid = torch.stack([u.expand(B, T, H, W), v.expand(B, T, H, W)], dim=-1).view(B, T * H, W, 2)
-    drawn = F.grid_sample(sprites, grid, align_corners=False).view(B, 4, T, H, W)
-    lit = drawn[:, :3] * (0.25 + 0.75 * HOUR_LIGHT[hour]).view(B, 3, 1, 1, 1)
-    video = video * (1 - drawn[:, 3:]) + lit
-    return video.clamp(0, 1), drawn[:, 3]
+    Clip by clip, so that the frames in work stay in the processor's cache.
+    """
+    B, T, H, W = len(view.pan), size.frames, size.height, size.width
+    world, sprites = load_world(), load_sprites(round(0.6 * H))
+    video, subject = torch.empty(B, 3, T, H, W), torch.zeros(B, T, H, W)
+    for row in range(B):
+        seen = {kind: int(values[row]) for kind, values in labels.items()}
+        weather = world.weathers[seen["weathers"]].id
+        backdrop = _backdrop(seen, weather, size, dice)
+        frames = _background(backdrop, View(*_of(view, row)), size, dice)
+        veil(frames, weather, backdrop.hour)
+        light = torch.cat([0.25 + 0.75 * HOUR_LIGHT[backdrop.hour], torch.ones(1)])
+        cast = [(seen["subjects"], Pose(*_of(poses[0], row)), subject[row])]
+        if seen["others"] != ABSENT:
+            other = seen["others"], Pose(*_of(poses[1], row)), torch.empty(T, H, W)
+            # Who stands behind, or flees ahead, is drawn first.
+            cast.insert(world.relations[seen["relations"]].id == "behind", other)
+        for _, pose, _ in cast:
+            _cast_shadow(frames, pose)
+        for number, pose, cover in cast:
+            sprite = sprites[seen["styles"], number] * light[:, None, None]
+            _draw_subject(frames, cover, sprite, pose)
+        fall(frames, weather, backdrop.hour, size.fps, dice)
+        torch.sub(frames.mul_(2).transpose(0, 1), 1, out=video[row])
+    return video, subject
 
 
-def _camera(cameras: Tensor, time: Tensor, dice: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Return pan, tilt (shares of the frame) and zoom over time, each `[B, T]`."""
+def _backdrop(
+    seen: dict[str, int], weather: str, size: SceneSize, dice: torch.Generator
+) -> Backdrop:
+    """Return what is painted behind a scene, larger than the frame."""
+    least, most = CLOUDS[weather]
+    clouds = least + (most - least) * torch.rand(1, generator=dice).item()
+    return Backdrop(
+        place=load_world().places[seen["places"]],
+        hour=seen["times"],
+        clouds=clouds,
+        flat=load_world().styles[seen["styles"]].id == "flat",
+        height=round(size.height * _MARGIN),
+        width=round(size.width * _MARGIN),
+    )
+
+
+def _of(batch: View | Pose, row: int) -> list[Tensor]:
+    """Return one clip's part `[1, T]` of everything in a batch."""
+    return [getattr(batch, field.name)[row : row + 1] for field in dataclasses.fields(batch)]
+
+
+def _background(backdrop: Backdrop, view: View, size: SceneSize, dice: torch.Generator) -> Tensor:
+    """Return what the camera sees of a painted backdrop: frames `[T, 3, H, W]`."""
+    sky, ground = paint_sky(backdrop, dice), paint_ground(backdrop, dice)
+    near = _behold(ground, view, size)
+    far = _behold(sky, View(view.pan * 0.4, view.tilt, view.zoom * 0.5), size)
+    video = torch.addcmul(near[:, :3], far, 1 - near[:, 3:])
+    if len(video) < size.frames:
+        video = video.expand(size.frames, -1, -1, -1).contiguous()
+    return video
+
+
+def _behold(canvas: Tensor, view: View, size: SceneSize) -> Tensor:
+    """Look at a canvas `[C, h, w]` through a moving frame `[T, C, H, W]`, a resting one once."""
+    moves = torch.stack([view.pan, view.tilt, view.zoom], dim=-1)[0]
+    if not moves.any():
+        moves = moves[:1]
+    pan, tilt, zoom = moves.T.unsqueeze(-1)
+    scale = 1 / _MARGIN / (1 + zoom * 0.6)
+    # A camera that does not roll sees columns and rows apart, which is cheaper than a matrix.
+    grid = torch.empty(len(moves), size.height, size.width, 2)
+    grid[..., 0] = ((_middles(size.width) * 2 - 1) * scale + pan / _MARGIN).unsqueeze(1)
+    grid[..., 1] = ((_middles(size.height) * 2 - 1) * scale + tilt / _MARGIN).unsqueeze(2)
+    picture = canvas.expand(len(moves), -1, -1, -1)
+    return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
+
+
+def _cast_shadow(frames: Tensor, pose: Pose) -> None:
+    """Darken the ground under a subject, in place; its shadow ends within a tenth of a frame."""
+    H, W = frames.shape[-2:]
+    first = int((pose.ground.min().item() - 0.1) * H)
+    rows, columns = _middles(H)[first:, None], _middles(W)
+    pose = Pose(*(value.view(-1, 1, 1) for value in _of(pose, 0)))
+    across = (columns - pose.x) / (pose.wide * 0.36 * (1 + pose.lift))
+    down = (rows - pose.ground) / 0.035
+    shade = torch.exp(-(across**2)) * (0.45 / (1 + 5 * pose.lift) * torch.exp(-(down**2)))
+    frames[..., first:, :] *= (1 - shade).unsqueeze(1)
+
+
+def _draw_subject(frames: Tensor, cover: Tensor, sprite: Tensor, pose: Pose) -> None:
+    """Draw artwork `[4, h, w]` into frames `[T, 3, H, W]` and its cover `[T, H, W]`, in place."""
+    T, _, H, W = frames.shape
+    reach = torch.hypot(pose.wide * W, pose.tall * H) / 2
+    left = max(0, int((pose.x * W - reach).min().item()))
+    right = min(W, int((pose.x * W + reach).max().item()) + 1)
+    top = max(0, int((pose.y * H - reach).min().item()))
+    bottom = min(H, int((pose.y * H + reach).max().item()) + 1)
+    if left >= right or top >= bottom:
+        return
+    maps = _locate(pose, _Box(left / W, top / H, right / W, bottom / H, H / W))[0]
+    grid = F.affine_grid(maps, [T, 4, bottom - top, right - left], align_corners=False)
+    drawn = F.grid_sample(sprite.expand(T, -1, -1, -1), grid, align_corners=False)
+    inside = frames[..., top:bottom, left:right]
+    inside.mul_(1 - drawn[:, 3:]).add_(drawn[:, :3])
+    cover[:, top:bottom, left:right] = drawn[:, 3]
+
+
+def _middles(count: int) -> Tensor:
+    """Return the middles of `count` equal parts of 0…1."""
+    return (torch.arange(count) + 0.5) / count
+
+
+def _look(cameras: Tensor, time: Tensor, dice: torch.Generator) -> View:
+    """Return where cameras look over time."""
     B = len(cameras)
     names = [c.id for c in load_world().cameras]
     side = (torch.rand(B, 1, generator=dice) < 0.5).float() * 2 - 1
@@ -212,18 +289,4 @@ def _camera(cameras: Tensor, time: Tensor, dice: torch.Generator) -> tuple[Tenso
     pan = (cameras == names.index("pan")).float().view(B, 1) * side * 0.22 * t
     tilt = (cameras == names.index("tilt")).float().view(B, 1) * -0.12 * t
     zoom = (cameras == names.index("zoom")).float().view(B, 1) * 0.25 * t
-    return pan.clamp(-0.3, 0.3), tilt.clamp(-0.14, 0.14), zoom.clamp(-0.28, 0.3)
-
-
-def _view(canvas: Tensor, pan: Tensor, tilt: Tensor, zoom: Tensor, size: SceneSize) -> Tensor:
-    """Look at a painted canvas `[B, C, h, w]` through a moving frame: `[B, C, T, H, W]`."""
-    B, C = canvas.shape[:2]
-    T, H, W = size.frames, size.height, size.width
-    scale = (1 / _MARGIN) / (1 + zoom * 0.6).view(B, T, 1, 1)
-    y = torch.linspace(-1 + 1 / H, 1 - 1 / H, H).view(1, 1, H, 1)
-    x = torch.linspace(-1 + 1 / W, 1 - 1 / W, W).view(1, 1, 1, W)
-    u = x * scale + (pan / _MARGIN).view(B, T, 1, 1)
-    v = y * scale + (tilt / _MARGIN).view(B, T, 1, 1)
-    grid = torch.stack([u.expand(B, T, H, W), v.expand(B, T, H, W)], dim=-1).view(B, T * H, W, 2)
-    seen = F.grid_sample(canvas, grid, padding_mode="border", align_corners=False)
-    return seen.view(B, C, T, H, W)
+    return View(pan.clamp(-0.3, 0.3), tilt.clamp(-0.14, 0.14), zoom.clamp(-0.28, 0.3))

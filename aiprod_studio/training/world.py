@@ -16,12 +16,14 @@ from torch import Tensor
 
 from aiprod_studio.settings import settings
 
+ABSENT = -1  # the class number of what is not there, or is not said
 SPRITE_PIXELS = 128
+_COLUMNS = 16
 
 
 @dataclass(frozen=True)
 class Concept:
-    """One thing that a caption can name, with its English words and its other facts."""
+    """One thing that a caption can name, with a subject's English names and its other facts."""
 
     id: str
     words: tuple[str, ...]
@@ -37,6 +39,9 @@ class World:
     times: tuple[Concept, ...]
     motions: tuple[Concept, ...]
     cameras: tuple[Concept, ...]
+    styles: tuple[Concept, ...]
+    weathers: tuple[Concept, ...]
+    relations: tuple[Concept, ...]
 
     @property
     def kinds(self) -> dict[str, tuple[Concept, ...]]:
@@ -53,26 +58,34 @@ def load_world() -> World:
 
 def _read_concept(row: dict[str, Any]) -> Concept:
     facts = {key: value for key, value in row.items() if key not in ("id", "words")}
-    return Concept(row["id"], tuple(row["words"]), facts)
+    return Concept(row["id"], tuple(row.get("words", ())), facts)
 
 
 @cache
 def load_sprites(pixels: int) -> Tensor:
-    """Return the subjects' artwork, premultiplied RGBA float32 `[N, 4, pixels, pixels]`."""
-    sheet = np.asarray(Image.open(settings().assets / "sprites" / "fluent.webp").convert("RGBA"))
-    count = sheet.shape[0] // SPRITE_PIXELS
-    tiles = torch.from_numpy(sheet.copy()).view(count, SPRITE_PIXELS, SPRITE_PIXELS, 4)
-    rgba = tiles.permute(0, 3, 1, 2).float() / 255
+    """Return the artwork by style and subject, premultiplied RGBA float32 `[S, N, 4, p, p]`."""
+    sheets = [_read_sheet(style.facts["sheet"], pixels) for style in load_world().styles]
+    return torch.stack(sheets)
+
+
+def _read_sheet(name: str, pixels: int) -> Tensor:
+    """Return the subjects' artwork in one style `[N, 4, pixels, pixels]`."""
+    picture = Image.open(settings().assets / "sprites" / f"{name}.webp").convert("RGBA")
+    sheet, p = np.asarray(picture), SPRITE_PIXELS
+    grid = torch.from_numpy(sheet.copy()).view(len(sheet) // p, p, _COLUMNS, p, 4)
+    tiles = grid.permute(0, 2, 4, 1, 3).flatten(0, 1)[: len(load_world().subjects)]
+    rgba = tiles.float() / 255
     rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
     return F.interpolate(rgba, (pixels, pixels), mode="area")
 
 
 def pack_sprites(artwork: Path, sheet: Path) -> None:
-    """Stack the subjects' pictures from a folder of emoji artwork into one column of sprites.
+    """Lay the subjects' pictures from a folder of emoji artwork into one sheet, row by row.
 
     Each picture is trimmed to its visible box and centred, standing on the sprite's lower edge.
     """
-    column = Image.new("RGBA", (SPRITE_PIXELS, SPRITE_PIXELS * len(load_world().subjects)))
+    rows = -(-len(load_world().subjects) // _COLUMNS)
+    whole = Image.new("RGBA", (SPRITE_PIXELS * _COLUMNS, SPRITE_PIXELS * rows))
     for row, subject in enumerate(load_world().subjects):
         picture = Image.open(artwork / f"{subject.facts['sprite']}.webp").convert("RGBA")
         picture = picture.crop(picture.getchannel("A").point(lambda a: a > 16 and 255).getbbox())
@@ -80,5 +93,7 @@ def pack_sprites(artwork: Path, sheet: Path) -> None:
         size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
         left = (SPRITE_PIXELS - size[0]) // 2
-        column.paste(picture, (left, row * SPRITE_PIXELS + SPRITE_PIXELS - 2 - size[1]))
-    column.save(sheet, lossless=False, quality=90, method=6)
+        top = SPRITE_PIXELS - 2 - size[1]
+        corner = (row % _COLUMNS * SPRITE_PIXELS, row // _COLUMNS * SPRITE_PIXELS)
+        whole.paste(picture, (corner[0] + left, corner[1] + top))
+    whole.save(sheet, lossless=False, quality=90, method=6)

@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from aiprod_studio.training.captions import ABSENT
-from aiprod_studio.training.scenes import SceneSize, make_scenes
+from aiprod_studio.training.scenes import ABSENT, EVERYTHING, SceneSize, draw_labels, make_scenes
 from aiprod_studio.training.world import load_sprites, load_world
 
 
@@ -29,7 +28,7 @@ def test_the_same_dice_give_the_same_scenes(scenes):
     )
     assert torch.equal(again.video, scenes.video)
     assert torch.equal(again.audio, scenes.audio)
-    assert again.captions == scenes.captions
+    assert torch.equal(again.surface, scenes.surface)
 
 
 def test_subjects_are_large_and_move_unless_they_rest():
@@ -41,18 +40,47 @@ def test_subjects_are_large_and_move_unless_they_rest():
     assert moved[scenes.labels["motions"] == motions.index("spin")].min() > 0.005
 
 
-def test_captions_name_only_what_is_seen(scenes):
-    for kind, said in scenes.said.items():
-        seen = scenes.labels[kind]
-        assert all(s in (ABSENT, int(v)) for s, v in zip(said.tolist(), seen.tolist(), strict=True))
-    assert (scenes.said["subjects"] == scenes.labels["subjects"]).all()
-    assert all(scenes.captions)
+def test_the_surface_says_what_part_of_the_artwork_lies_in_a_cell():
+    size = SceneSize(frames=5, height=64, width=64)
+    scenes = make_scenes(32, size, torch.Generator().manual_seed(3))
+    cover = torch.nn.functional.avg_pool2d(scenes.subject, 16)
+    assert scenes.surface.shape == (32, 2, 5, 4, 4)
+    outside = (scenes.surface.abs() > 1.6).any(dim=1)
+    middle = (scenes.surface.abs() < 0.3).all(dim=1)
+    assert middle.sum() > 20
+    assert cover[outside].mean() < 0.05
+    assert cover[middle].mean() > 0.6
 
 
 def test_the_artwork_has_a_sprite_for_every_subject():
     sprites = load_sprites(32)
-    assert sprites.shape == (len(load_world().subjects), 4, 32, 32)
-    assert (sprites[:, 3].mean(dim=(1, 2)) > 0.15).all()
+    assert sprites.shape == (2, len(load_world().subjects), 4, 32, 32)
+    assert (sprites[:, :, 3].mean(dim=(2, 3)) > 0.12).all()
+
+
+def test_a_lesson_says_what_is_shown():
+    dice = torch.Generator().manual_seed(1)
+    plain, rich = draw_labels(400, dice), draw_labels(400, dice, EVERYTHING)
+    assert (plain["others"] == ABSENT).all()
+    assert not plain["styles"].any()
+    assert ((rich["others"] == ABSENT) == (rich["relations"] == 0)).all()
+    assert all(
+        rich[kind].max() == len(table) - 1
+        for kind, table in load_world().kinds.items()
+        if kind != "subjects"
+    )
+    rooms = rich["places"] == [place.id for place in load_world().places].index("room")
+    assert not rich["weathers"][rooms].any()
+    assert rich["weathers"].any()
+
+
+def test_two_subjects_are_drawn_where_there_are_two():
+    dice = torch.Generator().manual_seed(1)
+    scenes = make_scenes(24, SceneSize(frames=1, height=64, width=64), dice, EVERYTHING)
+    assert scenes.video.shape == (24, 3, 1, 64, 64)
+    alone = scenes.labels["relations"] == 0
+    size = scenes.subject.mean(dim=(1, 2, 3))
+    assert size[alone].mean() > 1.3 * size[~alone].mean()
 
 
 def test_a_bounce_is_heard_when_it_is_seen():

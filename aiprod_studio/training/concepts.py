@@ -1,0 +1,67 @@
+"""The table of concepts: what each of the text encoder's registers should say.
+
+Every register belongs to one kind of concept. A concept's row depends on nothing but its name, so
+that the world can grow, and the text encoder learn more languages, while the backbone goes on
+reading the same table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from aiprod_studio.training.world import ABSENT, Concept, load_world
+
+# How often something goes unsaid: by kind, and what a scene shows unless the prompt says otherwise.
+_LEFT_OUT = {"places": 0.1, "times": 0.05, "cameras": 0.05, "motions": 0.05}
+_UNSAID = {
+    ("times", "day"): 0.5,
+    ("cameras", "still"): 0.5,
+    ("motions", "still"): 0.5,
+    ("styles", "glossy"): 0.7,
+    ("weathers", "clear"): 0.7,
+    ("relations", "alone"): 1.0,
+}
+
+
+@cache
+def concept_table(kind: str, width: int) -> Tensor:
+    """Return the rows of a kind `[concepts + 1, width]`; the last one means "not said"."""
+    rows = [_row(f"{kind}/{concept.id}", width) for concept in _concepts(kind)]
+    return torch.stack([*rows, _row("", width)])
+
+
+def write_registers(said: dict[str, Tensor], registers: int, width: int) -> Tensor:
+    """Return the features `[B, registers, width]` of what is said, class numbers `[B]` by kind."""
+    batch = len(said["subjects"])
+    features = _row("", width).expand(batch, registers, width).clone()
+    for register, (kind, values) in enumerate(said.items()):
+        features[:, register] = concept_table(kind, width)[values]
+    return features
+
+
+def draw_said(labels: dict[str, Tensor], dice: torch.Generator) -> dict[str, Tensor]:
+    """Return what a prompt for these scenes says: what goes without saying often goes unsaid."""
+    said = {}
+    for kind, values in labels.items():
+        share = torch.full(values.shape, _LEFT_OUT.get(kind, 0.0))
+        for row, concept in enumerate(_concepts(kind)):
+            if (kind, concept.id) in _UNSAID:
+                share[values == row] = _UNSAID[kind, concept.id]
+        left_out = torch.rand(values.shape, generator=dice) < share
+        said[kind] = torch.where(left_out, ABSENT, values)
+    return said
+
+
+def _concepts(kind: str) -> tuple[Concept, ...]:
+    """Return the concepts of a kind; `others` are second subjects."""
+    return load_world().kinds["subjects" if kind == "others" else kind]
+
+
+def _row(name: str, width: int) -> Tensor:
+    """Return the random vector `[width]` of unit scale that belongs to a name."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "big")
+    return torch.randn(width, generator=torch.Generator().manual_seed(seed))

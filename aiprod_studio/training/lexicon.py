@@ -1,0 +1,162 @@
+"""The lexicon: how every language names the world's subjects, and says what they do and where.
+
+`assets/lexicon/names.json.gz` holds subject names from Unicode CLDR: locale -> subject id -> names,
+the first one canonical. `assets/lexicon/<locale>.toml` is written by hand:
+
+    comma = ", "                                        # between loosely joined parts
+    stop = "."                                          # at the end of a sentence
+    patterns = ["{subject}[ {motion}][ {place}][ {time}]"]
+    [names]                                             # optional, replaces names from CLDR
+    whale = ["Wal"]
+    [motions]
+    run = ["rennt", "masculine form|feminine form"]
+    run-engine = ["fährt"]                              # for subjects whose gait is `engine`
+    [feminine]                                          # optional, which names are feminine
+    endings = ["a"]
+    also = ["car"]                                      # subject ids; `except` lists the others
+    [relations]
+    beside = ["{subject} und {other} nebeneinander"]
+
+A part in brackets goes, with all its letters, when its placeholder has nothing to say. A pattern
+fits if it has a place for all that is said and needs nothing else; a plain placeholder needs its
+words, and {name} is {subject} without its article. The tables places, times, motions, cameras,
+styles and weathers map concept ids to phrases.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Any
+
+from aiprod_studio.errors import BadRequest
+from aiprod_studio.settings import settings
+from aiprod_studio.training.world import load_world
+
+SLOTS = ("motion", "place", "time")
+PHRASE_KINDS = ("places", "times", "motions", "cameras", "styles", "weathers")
+
+# Whose phrases a locale without its own borrows; the others borrow English ones.
+_NEAR = {
+    **dict.fromkeys(("gl", "ast", "qu", "quc"), "es"),
+    **dict.fromkeys(("br", "oc", "wo", "rw", "lb"), "fr"),
+    **dict.fromkeys(("dsb", "hsb", "rm"), "de"),
+    **dict.fromkeys(("be", "ba", "cv", "kk", "ky", "mn", "tg", "tt", "hy", "ka"), "ru"),
+    **dict.fromkeys(("hr", "sr-Latn", "bs", "sl", "sk", "sr-Latn-BA"), "cs"),
+    **dict.fromkeys(("mk", "sr", "sr-Cyrl-BA"), "bg"),
+    **dict.fromkeys(("az", "tk", "uz", "ug"), "tr"),
+    **dict.fromkeys(("as",), "bn"),
+    **dict.fromkeys(("gu", "pa", "ne", "or", "kok"), "hi"),
+    **dict.fromkeys(("sd", "ps", "pa-Arab"), "ur"),
+    **dict.fromkeys(("kn", "ml", "si"), "ta"),
+    **dict.fromkeys(("fo", "is"), "da"),
+    **dict.fromkeys(("jv",), "id"),
+    **dict.fromkeys(("lo", "shn"), "th"),
+    **dict.fromkeys(("yue", "zh-Hant-HK"), "zh-Hant"),
+    **dict.fromkeys(("sc", "mt"), "it"),
+    "nn": "nb",
+    "af": "nl",
+    "et": "fi",
+    "yue-Hans": "zh",
+}
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """One written language: its patterns by which slots are filled, and its phrases by concept."""
+
+    locale: str
+    comma: str
+    stop: str
+    patterns: dict[tuple[bool, ...], tuple[str, ...]]
+    phrases: dict[str, dict[str, tuple[str, ...]]]
+    names: dict[str, tuple[str, ...]]
+    relations: dict[str, tuple[str, ...]]
+    feminine: dict[str, tuple[str, ...]]
+
+    def is_feminine(self, subject: str, name: str) -> bool:
+        """Return whether phrases written `m|f` take their second form for this name."""
+        if subject in self.feminine.get("except", ()):
+            return False
+        return subject in self.feminine.get("also", ()) or name.endswith(
+            self.feminine.get("endings", ())
+        )
+
+
+@cache
+def written_languages() -> tuple[str, ...]:
+    """Return the locales whose phrases and patterns are written by hand."""
+    return tuple(sorted(path.stem for path in (settings().assets / "lexicon").glob("*.toml")))
+
+
+@cache
+def languages() -> tuple[str, ...]:
+    """Return all locales that can name the world's subjects."""
+    return tuple(sorted({*load_names(), *written_languages()}))
+
+
+def nearest_written(locale: str) -> str:
+    """Return the written language that a locale's own speakers would mix in."""
+    while locale not in written_languages():
+        if locale in _NEAR:
+            return _NEAR[locale]
+        locale = locale.rpartition("-")[0] or "en"
+    return locale
+
+
+@cache
+def load_lexicon(locale: str) -> Lexicon:
+    """Read one written language; raises BadRequest for any other."""
+    if locale not in written_languages():
+        raise BadRequest(f"No phrases are written in '{locale}'. Choose from written_languages().")
+    path = settings().assets / "lexicon" / f"{locale}.toml"
+    table = tomllib.loads(path.read_text("utf-8"))
+    return Lexicon(
+        locale,
+        table["comma"],
+        table["stop"],
+        {
+            filled: _fill_in(table["patterns"], filled)
+            for filled in product((False, True), repeat=3)
+        },
+        {kind: _read_phrases(table.get(kind, {})) for kind in PHRASE_KINDS},
+        _read_phrases(table.get("names", {})),
+        _read_phrases(table.get("relations", {})),
+        _read_phrases(table.get("feminine", {})),
+    )
+
+
+@cache
+def load_names() -> dict[str, dict[str, tuple[str, ...]]]:
+    """Return the subjects' names: locale -> subject id -> names, the canonical one first."""
+    path = settings().assets / "lexicon" / "names.json.gz"
+    packed = json.loads(gzip.decompress(path.read_bytes()))
+    names = {locale: _read_phrases(table) for locale, table in packed.items()}
+    names["en"] = {concept.id: concept.words for concept in load_world().subjects}
+    for locale in written_languages():
+        names[locale] = {**names.get(locale, {}), **load_lexicon(locale).names}
+    return names
+
+
+def _read_phrases(table: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {key: tuple(phrases) for key, phrases in table.items()}
+
+
+def _fill_in(patterns: list[str], filled: tuple[bool, ...]) -> tuple[str, ...]:
+    """Return the patterns that fit when just these slots have words, without their brackets."""
+    wanted = {"subject", *(slot for slot, full in zip(SLOTS, filled, strict=True) if full)}
+
+    def choose(part: re.Match[str]) -> str:
+        return part[1] if part[2] in wanted else ""
+
+    fitting = []
+    for pattern in patterns:
+        text = re.sub(r"\[([^\[\]]*\{(\w+)\}[^\[\]]*)\]", choose, pattern).strip()
+        if set(re.findall(r"\{(\w+)\}", text.replace("{name}", "{subject}"))) == wanted:
+            fitting.append(text)
+    return tuple(dict.fromkeys(fitting))
