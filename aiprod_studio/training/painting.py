@@ -77,7 +77,8 @@ def paint_sky(backdrop: Backdrop, dice: torch.Generator) -> Tensor:
         edge = 20 if backdrop.flat else 5
         cloud = ((puffs - 0.55) * edge).clamp(0, 1) * backdrop.clouds * (0.4 if dark else 1)
         sky = sky.lerp(_CLOUD[backdrop.hour].view(3, 1, 1).expand_as(sky), cloud.expand_as(sky))
-    return sky.clamp(0, 1)
+    whole: Tensor = sky.clamp(0, 1)
+    return whole
 
 
 def paint_ground(backdrop: Backdrop, dice: torch.Generator) -> Tensor:

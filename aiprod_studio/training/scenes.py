@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aiprod_studio.training.choreography import (
-    Path,
     Pose,
     View,
     choreograph,
@@ -159,7 +158,7 @@ def _surface(pose: Pose, size: SceneSize) -> Tensor:
     maps = _locate(pose, whole)
     shape = [maps.shape[0] * size.frames, 1, size.height // CELL, size.width // CELL]
     points = F.affine_grid(maps.flatten(0, 1), shape, align_corners=False)
-    return points.unflatten(0, maps.shape[:2]).permute(0, 4, 1, 2, 3)
+    return points.view(*maps.shape[:2], *points.shape[1:]).permute(0, 4, 1, 2, 3)
 
 
 def _compose(
@@ -169,7 +168,7 @@ def _compose(
     size: SceneSize,
     dice: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Draw backdrop, weather, shadows and subjects; return video in -1…1 and the cover of the first.
+    """Draw backdrop, weather, shadows and subjects; return video and the first one's coverage.
 
     Clip by clip, so that the frames in work stay in the processor's cache.
     """

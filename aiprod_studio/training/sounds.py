@@ -9,7 +9,6 @@ from torch import Tensor
 
 from aiprod_studio.training.world import load_world
 
-
 # How loud the air of a place is, and above which frequency in hertz it fades.
 _AIR = {
     "waves": (0.20, 700.0),

@@ -1,142 +1,142 @@
-"""`aiprod-studio train`: the starter's networks, one after the other."""
+"""`aiprod-studio train`: the four networks of a family, phase by phase, one after the other."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
+import json
 import logging
+import signal
 import sys
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aiprod_studio.engines.bundle import Networks, save_bundle
-from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
-from aiprod_studio.models.backbone import Backbone, BackboneConfig
-from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
-from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
-from aiprod_studio.settings import settings
-from aiprod_studio.training.loop import Course, fit
-from aiprod_studio.training.losses import (
-    LatentPool,
-    Reader,
-    ScenePool,
-    Teachers,
-    audio_vae_loss,
-    backbone_loss,
-    fit_audio_scale,
-    fit_latent_scale,
-    start_from_components,
-    text_loss,
-    video_vae_loss,
+from aiprod_studio.media.files import write_bytes
+from aiprod_studio.training.checkpoints import read_state
+from aiprod_studio.training.curriculum import NETWORKS
+from aiprod_studio.training.family import build_networks
+from aiprod_studio.training.loop import Stopped, Task, fit, listening
+from aiprod_studio.training.losses import Pupil, start_from_components
+from aiprod_studio.training.order import Order, open_parser, read_order
+from aiprod_studio.training.page import NAME as PAGE
+from aiprod_studio.training.page import write_page
+from aiprod_studio.training.scales import fix_audio_scale, fix_video_scale, some_video
+from aiprod_studio.training.source import Ground
+from aiprod_studio.training.spread import Spread, joined
+from aiprod_studio.training.tasks import (
+    audio_task,
+    backbone_task,
+    decoder_task,
+    text_task,
+    video_task,
 )
-from aiprod_studio.training.scenes import Lesson, SceneSize
+from aiprod_studio.training.teachers import Teachers
+
+log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
-# What the backbone is shown: few subjects well rather than many badly, and pictures of them
-# upright before clips of them moving.
-_SUBJECTS = (
-    "dog", "elephant", "penguin", "parrot", "butterfly", "dinosaur", "car",
-    "rocket", "sailboat", "balloon", "ball", "apple", "pumpkin", "ghost",
-)  # fmt: skip
-PICTURES = Lesson(_SUBJECTS, ("still", "run", "bounce"), ("still",))
-CLIPS = Lesson(_SUBJECTS, ("still", "run", "bounce", "fly", "grow"), ("still", "pan"))
 
 
-def train_video_vae(folder: Path, seconds: float) -> VideoVAE:
-    """Train the video VAE on windows of short clips; return its average with its scales."""
-    torch.manual_seed(0)
-    vae = VideoVAE(VideoVAEConfig.starter())
-    start_from_components(vae, SceneSize(frames=5), torch.Generator().manual_seed(8))
+def train(order: Order) -> Path:
+    """Train all four networks, or take them up again; return the bundle of their averages.
 
-    pool = ScenePool(SceneSize(frames=5), 480, 4)
-
-    def loss(dice: torch.Generator, share: float) -> torch.Tensor:
-        return video_vae_loss(vae, pool, 12, 96, dice)
-
-    fit(vae, loss, Course("video_vae", seconds, 1.5e-3), folder)
-    average = _average(vae, folder, "video_vae")
-    fit_latent_scale(average, SceneSize(frames=9), torch.Generator().manual_seed(9))
-    return average
-
-
-def train_audio_vae(folder: Path, seconds: float) -> AudioVAE:
-    """Train the audio VAE on the scenes' sounds; return its average with its scales."""
-    torch.manual_seed(0)
-    vae = AudioVAE(AudioVAEConfig.starter())
-    fit(
-        vae,
-        lambda dice, share: audio_vae_loss(vae, 16, dice),
-        Course("audio_vae", seconds, 2e-3),
-        folder,
-    )
-    average = _average(vae, folder, "audio_vae")
-    fit_audio_scale(average, torch.Generator().manual_seed(9))
-    return average
-
-
-def train_text_encoder(folder: Path, seconds: float) -> TextEncoder:
-    """Teach the text encoder to name what captions say."""
-    torch.manual_seed(0)
-    terms = tomllib.loads((settings().assets / "video_terms.toml").read_text("utf-8"))
-    words = [term for table in terms.values() for term in table["terms"]]
-    reader = Reader(TextEncoder(TextEncoderConfig.starter(words)))
-    fit(
-        reader,
-        lambda dice, share: text_loss(reader, 64, dice),
-        Course("text_encoder", seconds, 1e-3),
-        folder,
-    )
-    return _average(reader, folder, "text_encoder").encoder
-
-
-def train_backbone(folder: Path, seconds: float, teachers: Teachers) -> Backbone:
-    """Train the backbone on pictures, then on clips with sound."""
-    torch.manual_seed(0)
-    backbone = Backbone(BackboneConfig.starter())
-    pictures = LatentPool(teachers, SceneSize(frames=1), 2048, 10, PICTURES)
-    clips = LatentPool(teachers, SceneSize(), 768, 3, CLIPS)
-
-    def loss(dice: torch.Generator, share: float) -> torch.Tensor:
-        if share < 0.62:
-            return backbone_loss(backbone, pictures, 32, dice)
-        return backbone_loss(backbone, clips, 8, dice)
-
-    fit(backbone, loss, Course("backbone", seconds, 1e-3, ema=0.999), folder)
-    return _average(backbone, folder, "backbone")
-
-
-def _average(network: Network, folder: Path, name: str) -> Network:
-    """Load the moving average of a finished course into its network."""
-    state = torch.load(folder / f"{name}.pt", weights_only=True)
-    network.load_state_dict(state["average"])
-    return network.requires_grad_(False).eval()
-
-
-def train_starter(folder: Path, hours: float) -> Path:
-    """Train all four networks within `hours` (or take them up again) and return the bundle."""
-    seconds = hours * 3600
-    text_encoder = train_text_encoder(folder, seconds * 0.04)
-    audio_vae = train_audio_vae(folder, seconds * 0.03)
-    video_vae = train_video_vae(folder, seconds * 0.2)
+    Raises `BadRequest` for what cannot be trained, and as `loop.fit` does.
+    """
+    networks = build_networks(order.curriculum)
+    if order.spread.leads:
+        _announce(order)
+    text_encoder = _teach(order, "text_encoder", networks.text_encoder, text_task)
+    audio_vae = _teach(order, "audio_vae", networks.audio_vae, audio_task)
+    fix_audio_scale(order, audio_vae)
+    if not (order.folder / "video_vae.pt").exists():
+        start_from_components(networks.video_vae, some_video(order, 0, 5))
+    video_vae = _teach(order, "video_vae", networks.video_vae, video_task)
+    fix_video_scale(order, video_vae)
     teachers = Teachers(video_vae, audio_vae, text_encoder)
-    backbone = train_backbone(folder, seconds * 0.73, teachers)
-    bundle = folder / "starter.safetensors"
-    save_bundle(bundle, Networks(backbone, video_vae, audio_vae, text_encoder))
+    torch.manual_seed(0)
+    pupil = Pupil(networks.backbone)
+    with _quick_attention(order.spread):
+        pupil = _teach(order, "backbone", pupil, lambda g, p: backbone_task(g, p, teachers))
+
+        def finish(ground: Ground, decoder: nn.Module) -> Task:
+            return decoder_task(ground, decoder, teachers, pupil.backbone)
+
+        _teach(order, "decoder", video_vae.decoder, finish)
+    bundle = order.folder / f"{order.curriculum.family}.safetensors"
+    if order.spread.leads:
+        save_bundle(bundle, Networks(pupil.backbone, video_vae, audio_vae, text_encoder))
+        write_page(order.folder)
     return bundle
 
 
+def _teach(
+    order: Order, name: str, network: Network, make: Callable[[Ground, Network], Task]
+) -> Network:
+    """Train one network through its phases; return its average, frozen, on the device."""
+    network.to(order.spread.device).requires_grad_(True)
+    for phase in order.phases:
+        if name not in phase.exercises:
+            continue
+        samples = order.folder / "samples"
+        clips = order.open_clips(phase.size) if name != "text_encoder" else None
+        ground = Ground(order.curriculum, phase, name, samples, clips, order.workers)
+        task, course = make(ground, network), order.course(name, phase)
+        fit(task, course, order.folder, order.spread, order.asked)
+    kept = order.folder / f"{name}.pt"
+    if kept.exists():
+        network.load_state_dict(read_state(kept, order.spread.device)["average"])
+    elif name != "decoder":  # the video VAE's own decoder will do
+        log.warning("%s has no exercise in these phases and stays untrained", name)
+    return network.requires_grad_(False).eval()
+
+
+def _quick_attention(spread: Spread) -> AbstractContextManager[None]:
+    """Return the context in which attention is quick on this device.
+
+    The fused kernel is slow backwards on a processor when there are few tokens.
+    """
+    if spread.device.type != "cpu":
+        return nullcontext()
+    quick: AbstractContextManager[None] = sdpa_kernel(SDPBackend.MATH)
+    return quick
+
+
+def _announce(order: Order) -> None:
+    """Write what will be trained to `run.json`, for the page."""
+    courses = [
+        {"network": name, "phase": phase.number, "name": phase.name}
+        | {"steps": course.steps, "seconds": course.seconds}
+        for name in NETWORKS
+        for phase in order.phases
+        if name in phase.exercises
+        for course in [order.course(name, phase)]
+    ]
+    run = {"title": order.curriculum.description, "networks": NETWORKS, "courses": courses}
+    write_bytes(order.folder / "run.json", json.dumps(run, indent=1).encode())
+
+
 def main(argv: Sequence[str]) -> int:
-    """Run `aiprod-studio train`; return the exit code."""
-    parser = argparse.ArgumentParser(prog="aiprod-studio train", description=__doc__)
-    parser.add_argument("model", choices=["starter"], help="what to train")
-    parser.add_argument("--hours", type=float, default=1.5, help="the budget of all its networks")
-    parser.add_argument("--folder", type=Path, default=None, help="where checkpoints are kept")
-    arguments = parser.parse_args(argv)
+    """Run `aiprod-studio train`; return the exit code: 0 also when asked to end, 130 by Ctrl-C.
+
+    Raises `BadRequest` for options that make no sense, before anything is written.
+    """
+    options = open_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    bundle = train_starter(arguments.folder or settings().training / "starter", arguments.hours)
-    sys.stdout.write(f"{bundle}\n")
+    with joined(options.device) as spread, listening() as asked:
+        order = dataclasses.replace(read_order(options, spread), asked=asked)
+        try:
+            bundle = train(order)
+        except Stopped as stopped:
+            if spread.leads:
+                write_page(order.folder)
+            sys.stderr.write(f"{stopped}\n")
+            return 130 if signal.SIGINT in asked else 0
+    if spread.leads:
+        sys.stdout.write(f"{order.folder / PAGE if options.demo else bundle}\n")
     return 0

@@ -47,4 +47,3 @@ def test_one_time_for_all_equals_the_same_time_per_token(backbone):
         clean, _ = backbone(video, audio, torch.full((1, 1), 0.3), words, 8.0)
         same, _ = backbone(video, audio, torch.full((1, 13), 0.3), words, 8.0)
     torch.testing.assert_close(clean, same)
-

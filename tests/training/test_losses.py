@@ -1,56 +1,62 @@
+"""Every network learns: after a few steps its loss on batches it never saw is lower."""
+
+import pytest
 import torch
 
-from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
-from aiprod_studio.models.backbone import Backbone, BackboneConfig
-from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
-from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
+from aiprod_studio.training.curriculum import Phase
+from aiprod_studio.training.data import seeded
+from aiprod_studio.training.family import build_networks
 from aiprod_studio.training.losses import (
-    LatentPool,
-    Reader,
-    ScenePool,
-    Teachers,
-    audio_vae_loss,
-    backbone_loss,
+    Pupil,
     fit_audio_scale,
     fit_latent_scale,
     peak_ratio,
     start_from_components,
-    text_loss,
-    video_vae_loss,
 )
-from aiprod_studio.training.scenes import Lesson, SceneSize, make_scenes
+from aiprod_studio.training.scenes import SceneSize, make_scenes
+from aiprod_studio.training.source import Ground
+from aiprod_studio.training.tasks import audio_task, backbone_task, text_task, video_task
+from aiprod_studio.training.teachers import Teachers
 
 SIZE = SceneSize(frames=5, height=32, width=32)
-VAE = VideoVAEConfig(24, 8, 16, 8, (1, 1), (1, 1, 1), 2)
 
 
-def learns(network: torch.nn.Module, loss, steps: int = 24, rate: float = 1e-3) -> bool:
-    """Tell whether training lowers the loss on the same few batches."""
+@pytest.fixture
+def networks(tiny):
+    return build_networks(tiny)
+
+
+@pytest.fixture
+def ground(tiny, tmp_path):
+    def stand(name: str, phase: Phase | None = None) -> Ground:
+        return Ground(tiny, phase or tiny.phases[0], name, tmp_path / "samples")
+
+    return stand
+
+
+def learns(task, steps: int = 24, rate: float = 3e-3) -> bool:
+    """Return whether training lowers the loss on what is held out."""
 
     def judge() -> float:
-        dice = torch.Generator().manual_seed(7)
         with torch.no_grad():
-            return sum(loss(dice).item() for _ in range(4))
+            return sum(task.loss(task.network, rows).item() for rows in task.held_out())
 
     before = judge()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=rate)
-    dice = torch.Generator().manual_seed(1)
-    for _ in range(steps):
-        value = loss(dice)
+    optimiser = torch.optim.AdamW(task.network.parameters(), lr=rate)
+    for step in range(steps):
+        value = task.loss(task.network, task.draw(step))
         optimiser.zero_grad()
         value.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(task.network.parameters(), 1.0)
         optimiser.step()
-    after = judge()
-    return after < 0.97 * before
+    return judge() < 0.97 * before
 
 
-def test_components_give_the_video_vae_a_good_start_and_scales_normalise_it():
-    torch.manual_seed(0)
-    vae = VideoVAE(VAE)
-    start_from_components(vae, SIZE, torch.Generator().manual_seed(1))
-    fit_latent_scale(vae, SIZE, torch.Generator().manual_seed(2))
-    scenes = make_scenes(8, SIZE, torch.Generator().manual_seed(3))
+def test_components_give_the_video_vae_a_good_start_and_scales_normalise_it(networks):
+    vae = networks.video_vae
+    start_from_components(vae, make_scenes(48, SIZE, seeded(1)).video)
+    fit_latent_scale(vae, [make_scenes(16, SIZE, seeded(2)).video])
+    scenes = make_scenes(8, SIZE, seeded(3))
     with torch.no_grad():
         latents = vae.encode(scenes.video)
         seen = vae.decode(latents)
@@ -58,37 +64,25 @@ def test_components_give_the_video_vae_a_good_start_and_scales_normalise_it():
     assert 0.5 < latents.std() < 2
 
 
-def test_the_video_vae_learns():
-    torch.manual_seed(0)
-    vae, pool = VideoVAE(VAE), ScenePool(SIZE, 4, 4)
-    assert learns(vae, lambda dice: video_vae_loss(vae, pool, 4, 16, dice), 60)
+def test_the_video_vae_learns(networks, ground):
+    assert learns(video_task(ground("video_vae"), networks.video_vae), 40, 1e-3)
 
 
-def test_the_audio_vae_learns():
-    torch.manual_seed(0)
-    vae = AudioVAE(AudioVAEConfig(4, 16, 1))
-    assert learns(vae, lambda dice: audio_vae_loss(vae, 4, dice))
-    fit_audio_scale(vae, torch.Generator().manual_seed(1))
-    assert (vae.deviation > 0).all()
+def test_the_audio_vae_learns(networks, ground):
+    assert learns(audio_task(ground("audio_vae"), networks.audio_vae))
+    fit_audio_scale(networks.audio_vae, make_scenes(4, SIZE, seeded(1)).audio)
+    assert (networks.audio_vae.deviation > 0).all()
 
 
-def test_the_text_encoder_learns():
-    torch.manual_seed(0)
-    reader = Reader(TextEncoder(TextEncoderConfig(32, 32, 1, 2, 8, 64, 128)))
-    assert learns(reader, lambda dice: text_loss(reader, 16, dice))
+def test_the_text_encoder_learns(networks, ground):
+    assert learns(text_task(ground("text_encoder"), networks.text_encoder))
 
 
-def test_the_backbone_learns_from_pictures_and_from_clips_with_sound():
-    torch.manual_seed(0)
-    teachers = Teachers(
-        VideoVAE(VAE),
-        AudioVAE(AudioVAEConfig(4, 16, 1)),
-        TextEncoder(TextEncoderConfig(16, 16, 1, 2, 8, 64, 128)),
-    )
-    dice = torch.Generator().manual_seed(1)
-    start_from_components(teachers.video_vae, SIZE, dice)
-    fit_latent_scale(teachers.video_vae, SIZE, dice)
-    for size in (SceneSize(1, 32, 32), SIZE):
-        backbone = Backbone(BackboneConfig(24, 4, 16, 32, 2, 1))
-        pool = LatentPool(teachers, size, 8, 8, Lesson())
-        assert learns(backbone, lambda dice, b=backbone, p=pool: backbone_loss(b, p, 8, dice), 60)
+def test_the_backbone_learns_from_pictures_and_from_clips_with_sound(networks, ground):
+    vae = networks.video_vae
+    start_from_components(vae, make_scenes(48, SIZE, seeded(1)).video)
+    fit_latent_scale(vae, [make_scenes(16, SIZE, seeded(2)).video])
+    teachers = Teachers(vae, networks.audio_vae, networks.text_encoder)
+    task = backbone_task(ground("backbone"), Pupil(networks.backbone), teachers)
+    assert len(task.held_out()) == 2
+    assert learns(task, 60)

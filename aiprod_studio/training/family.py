@@ -1,0 +1,64 @@
+"""The family's networks, untrained, at the size that a curriculum asks for."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from aiprod_studio.engines.bundle import Networks
+from aiprod_studio.errors import BadRequest
+from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
+from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
+from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
+from aiprod_studio.settings import settings
+from aiprod_studio.training.curriculum import Curriculum
+
+
+def build_networks(curriculum: Curriculum) -> Networks:
+    """Return untrained networks of the family's size, with the curriculum's changes.
+
+    Raises `BadRequest` for changes that fit no network, or not to each other.
+    """
+    terms = tomllib.loads((settings().assets / "video_terms.toml").read_text("utf-8"))
+    words = [term for table in terms.values() for term in table["terms"]]
+    family = curriculum.family
+    whole = {
+        "text_encoder": getattr(TextEncoderConfig, family)(words),
+        "audio_vae": getattr(AudioVAEConfig, family)(),
+        "video_vae": getattr(VideoVAEConfig, family)(),
+        "backbone": getattr(BackboneConfig, family)(),
+    }
+    kinds: dict[str, Callable[[Any], nn.Module]] = {
+        "text_encoder": TextEncoder,
+        "audio_vae": AudioVAE,
+        "video_vae": VideoVAE,
+        "backbone": Backbone,
+    }
+    built: dict[str, Any] = {}
+    for name, config in whole.items():
+        changes = curriculum.changes.get(name, {})
+        plain = {key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()}
+        torch.manual_seed(0)
+        try:
+            built[name] = kinds[name](dataclasses.replace(config, **plain))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise BadRequest(
+                f"The curriculum's changes to {name} do not fit ({error}). Correct them."
+            ) from error
+    networks = Networks(**built)
+    ends = networks.backbone.config
+    written = (networks.video_vae.config.latent_channels, networks.audio_vae.config.latent_channels)
+    if (ends.video_channels, ends.audio_channels) != written or (
+        ends.text_width != networks.text_encoder.config.out_width
+    ):
+        raise BadRequest(
+            "The backbone's channels or text width differ from what the other networks write. "
+            "Change both in the curriculum."
+        )
+    return networks

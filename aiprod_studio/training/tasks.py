@@ -1,0 +1,229 @@
+"""The tasks: what each network is shown in a phase, and how its progress is seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aiprod_studio.engines.engine import Sound
+from aiprod_studio.models.audio_vae import SAMPLE_RATE, AudioVAE, latent_count
+from aiprod_studio.models.backbone import Backbone
+from aiprod_studio.models.text_encoder import TextEncoder, tokenise
+from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR, VideoVAE
+from aiprod_studio.training.captions import write_caption
+from aiprod_studio.training.clips import Piece
+from aiprod_studio.training.concepts import write_registers
+from aiprod_studio.training.data import Rows, count, cut_windows, draw_lesson, labels_of, take
+from aiprod_studio.training.loop import Task
+from aiprod_studio.training.losses import (
+    SAID,
+    Pupil,
+    audio_vae_loss,
+    backbone_loss,
+    decoder_loss,
+    lower_precision,
+    text_loss,
+    video_vae_loss,
+)
+from aiprod_studio.training.samples import (
+    Sample,
+    draw_spectrogram,
+    dream,
+    save_samples,
+    side_by_side,
+    to_frames,
+)
+from aiprod_studio.training.scenes import draw_labels
+from aiprod_studio.training.source import HELD_OUT_ROWS, Ground, Source
+from aiprod_studio.training.teachers import ClipTeachers, Teachers, add_noise
+from aiprod_studio.training.world import ABSENT
+
+SHOWN = 4
+_SOUND_PIXELS = 32  # the scenes of which only the sound is kept are drawn this small
+
+
+def text_task(ground: Ground, encoder: TextEncoder) -> Task:
+    """Return the task of naming what captions say."""
+
+    def draw(dice: torch.Generator, batch: int) -> Rows:
+        labels = draw_labels(batch, dice, draw_lesson(ground.lessons, dice))
+        chance = random.Random(int(torch.randint(2**31, (1,), generator=dice)))
+        captions, said = write_captions(labels, chance)
+        for row in range(0, batch, 32):  # the empty prompt says nothing
+            captions[row] = ""
+            for values in said.values():
+                values[row] = ABSENT
+        config = encoder.config
+        wanted = write_registers(said, config.registers, config.out_width)
+        spoken = {f"{SAID}{kind}": values for kind, values in said.items()}
+        return {"tokens": tokenise(captions, config), "wanted": wanted, **spoken}
+
+    return Task(
+        encoder,
+        lambda step: draw(ground.dice("step", step), ground.exercise.batch),
+        text_loss,
+        lambda: [draw(ground.dice("held out"), 8 * HELD_OUT_ROWS)],
+    )
+
+
+def write_captions(
+    labels: dict[str, Tensor], chance: random.Random
+) -> tuple[list[str], dict[str, Tensor]]:
+    """Return a caption of every scene, and what it names as class numbers `[B]` by kind."""
+    rows = range(len(labels["subjects"]))
+    lines = [write_caption({kind: int(v[i]) for kind, v in labels.items()}, chance) for i in rows]
+    said = {kind: torch.tensor([line[1][kind] for line in lines]) for kind in labels}
+    return [line[0] for line in lines], said
+
+
+def audio_task(ground: Ground, vae: AudioVAE) -> Task:
+    """Return the task of rebuilding sounds."""
+    channels = vae.config.latent_channels
+
+    def load(piece: Piece) -> Rows:
+        return {"audio": ground.real.pixels(piece)["audio"]}
+
+    def add(rows: Rows, dice: torch.Generator) -> Rows:
+        latents = latent_count(rows["audio"].shape[1] / SAMPLE_RATE)
+        return {**rows, "noise": torch.randn(count(rows), channels, latents, generator=dice)}
+
+    def show(average: AudioVAE, rows: Rows) -> list[Sample]:
+        spectrogram = average.spectrogram(rows["audio"].to(average.mean.device))
+        again = average.decoded(average.encoded(spectrogram)[0])
+        return [
+            Sample("a sound's spectrogram, and rebuilt", draw_spectrogram(a, b), 1.0)
+            for a, b in zip(spectrogram, again, strict=True)
+        ]
+
+    size = dataclasses.replace(ground.size, height=_SOUND_PIXELS, width=_SOUND_PIXELS)
+    source = Source(ground, lambda rows: {"audio": rows["audio"]}, load, size)
+    return _task(vae, source, add, audio_vae_loss, show)
+
+
+def video_task(ground: Ground, vae: VideoVAE) -> Task:
+    """Return the task of rebuilding frames, in windows around the subjects where they are known."""
+    channels, window = vae.config.latent_channels, ground.exercise.window
+
+    def load(piece: Piece) -> Rows:
+        return {"video": ground.real.pixels(piece)["video"]}
+
+    def add(rows: Rows, dice: torch.Generator) -> Rows:
+        rows = cut_windows(rows, window, dice) if window else rows
+        B, _, T, H, W = rows["video"].shape
+        shape = (B, channels, (T - 1) // TIME_FACTOR + 1, H // SPACE_FACTOR, W // SPACE_FACTOR)
+        return {**rows, "noise": torch.randn(shape, generator=dice)}
+
+    def show(average: VideoVAE, rows: Rows) -> list[Sample]:
+        video = rows["video"].to(average.mean.device)
+        with lower_precision(video):
+            again = average.decoder(average.encoder(video)[0])
+        pairs = zip(video, again, strict=True)
+        fps = ground.size.fps
+        return [Sample("a clip, and rebuilt", side_by_side(a, b), fps) for a, b in pairs]
+
+    def keep(rows: Rows) -> Rows:
+        return {"video": rows["video"], "subject": rows["subject"]}
+
+    return _task(vae, Source(ground, keep, load), add, video_vae_loss, show)
+
+
+def backbone_task(ground: Ground, pupil: Pupil, teachers: Teachers) -> Task:
+    """Return the task of finding the clean latents of captioned pictures and clips with sound."""
+    fps, device = ground.size.fps, teachers.device
+    real = ClipTeachers(teachers, ground.clips) if ground.clips else None
+
+    def tell(rows: Rows, dice: torch.Generator) -> Rows:
+        text = real.tell(rows, dice) if real else teachers.tell(labels_of(rows), dice)
+        return add_noise(rows, text, dice)
+
+    def show(average: Pupil, rows: Rows) -> list[Sample]:
+        captions, text, nothing = real.prompts(rows) if real else teachers.prompts(rows)
+        audio = rows["audio"].to(device) if "audio" in rows else None
+        like = (rows["video"].to(device), audio)
+        with lower_precision(like[0]):
+            video, sound = dream(average.backbone, text, nothing, like, fps)
+            frames = teachers.video_vae.decode(video.float())
+        heard: list[Sound | None] = [None] * len(captions)
+        if sound is not None:
+            samples = round(frames.shape[2] / fps * SAMPLE_RATE)
+            heard = list(teachers.audio_vae.decode(sound.float(), samples)[:, None].cpu().numpy())
+        return [
+            Sample(caption, to_frames(clip), fps, audio)
+            for caption, clip, audio in zip(captions, frames, heard, strict=True)
+        ]
+
+    def loss(network: Pupil, rows: Rows) -> Tensor:
+        return backbone_loss(network, rows, fps)
+
+    source = Source(ground, teachers.encode_scenes, real.encode_piece if real else None)
+    return _task(pupil, source, tell, loss, show)
+
+
+def decoder_task(
+    ground: Ground, decoder: nn.Module, teachers: Teachers, backbone: Backbone
+) -> Task:
+    """Return the task of making right frames of latents as the backbone finds them."""
+    fps, vae = ground.size.fps, teachers.video_vae
+    real = ClipTeachers(teachers, ground.clips) if ground.clips else None
+
+    def keep(rows: Rows) -> Rows:
+        written = teachers.encode_scenes(rows)
+        return {"pixels": rows["video"], "subject": rows["subject"], **written}
+
+    def load(piece: Piece) -> Rows:
+        assert real is not None
+        return {"pixels": ground.real.pixels(piece)["video"], **real.encode_piece(piece)}
+
+    def tell(rows: Rows, dice: torch.Generator) -> Rows:
+        text = real.tell(rows, dice) if real else teachers.tell(labels_of(rows), dice)
+        batch = count(rows)
+        found = {
+            "times": 0.02 + 0.6 * torch.rand(batch, 1, generator=dice),
+            "found": torch.rand(batch, generator=dice) < 0.6,
+            "fps": torch.full((batch,), fps),
+        }
+        kept: Rows = {name: rows[name] for name in rows if name in ("pixels", "subject")}
+        return {**add_noise(rows, text, dice), **kept, **found}
+
+    def loss(network: nn.Module, rows: Rows) -> Tensor:
+        return decoder_loss(network, vae, backbone, rows)
+
+    def show(average: nn.Module, rows: Rows) -> list[Sample]:
+        scale = vae.deviation.view(1, -1, 1, 1, 1), vae.mean.view(1, -1, 1, 1, 1)
+        with lower_precision(vae.mean):
+            again = average(rows["video"].to(vae.mean.device) * scale[0] + scale[1])
+        pairs = zip(rows["pixels"], again.float().cpu(), strict=True)
+        return [Sample("a clip, and decoded", side_by_side(a, b), fps) for a, b in pairs]
+
+    return _task(decoder, Source(ground, keep, load), tell, loss, show)
+
+
+def _task(
+    network: nn.Module,
+    source: Source,
+    add_noise: Callable[[Rows, torch.Generator], Rows],
+    loss: Callable[[Any, Rows], Tensor],
+    show: Callable[[Any, Rows], list[Sample]],
+) -> Task:
+    """Return a task whose rows come from a source and get what else a step draws."""
+
+    @cache
+    def unseen() -> list[tuple[Rows, Rows]]:
+        return [(rows, add_noise(rows, dice)) for rows, dice in source.held_out()]
+
+    def show_unseen(average: Any, stem: str) -> list[dict[str, str]]:
+        rows = unseen()[-1][0] if unseen() else source.draw(0)[0]
+        with torch.no_grad():
+            samples = show(average, take(rows, 0, SHOWN))
+        return save_samples(source.ground.samples, stem, samples)
+
+    def held_out() -> list[Rows]:
+        return [noisy for _, noisy in unseen()]
+
+    return Task(network, lambda step: add_noise(*source.draw(step)), loss, held_out, show_unseen)

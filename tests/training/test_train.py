@@ -1,0 +1,85 @@
+import json
+import os
+import signal
+import threading
+import time
+
+import pytest
+import torch
+
+from aiprod_studio.engines.bundle import load_bundle
+from aiprod_studio.errors import BadRequest
+from aiprod_studio.training.train import main
+
+
+@pytest.fixture
+def words(tiny_file, tmp_path):
+    return ["--config", str(tiny_file), "--folder", str(tmp_path / "run"), "--device", "cpu"]
+
+
+def test_all_four_networks_are_trained_phase_by_phase_and_resumed(words, tmp_path, capsys):
+    assert main([*words, "--end-phase", "1"]) == 0
+    folder = tmp_path / "run"
+    bundle = folder / "starter.safetensors"
+    assert capsys.readouterr().out == f"{bundle}\n"
+    assert load_bundle(bundle).backbone.config.width == 32
+    first = torch.load(folder / "backbone.pt", weights_only=True)
+    assert (first["phase"], first["step"]) == (1, 4)
+    scale = torch.load(folder / "video_vae.scale.pt", weights_only=True)
+
+    with pytest.raises(BadRequest, match="Add --resume"):
+        main(words)
+    assert main([*words, "--resume"]) == 0
+    second = torch.load(folder / "backbone.pt", weights_only=True)
+    assert (second["phase"], second["step"]) == (2, 4)
+    again = torch.load(folder / "video_vae.scale.pt", weights_only=True)
+    assert torch.equal(scale["deviation"], again["deviation"])
+    notes = [json.loads(row) for row in (folder / "backbone.jsonl").read_text().splitlines()]
+    assert {note["phase"] for note in notes} == {1, 2}
+    page = (folder / "training.html").read_text(encoding="utf-8")
+    assert page.count("<td>done</td>") == 6
+    assert "data:image/webp" in page
+
+
+def test_a_signal_saves_and_the_exit_code_is_0(words, tmp_path, capsys):
+    folder = tmp_path / "run"
+
+    def end() -> None:
+        while not (folder / "text_encoder.jsonl").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    watcher = threading.Thread(target=end)
+    watcher.start()
+    assert main([*words, "--hours", "1"]) == 0
+    watcher.join()
+    assert "The same command with --resume goes on." in capsys.readouterr().err
+    assert (folder / "text_encoder.pt").is_file()
+    assert (folder / "training.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ([], "Say what to train"),
+        (["huge"], "invalid choice"),
+        (["starter", "--phase", "6"], "Phases go from 1 to 5"),
+        (["starter", "--phase", "1", "--end-phase", "2"], "--phase is one phase"),
+        (["starter", "--start-phase", "3", "--end-phase", "2"], "Phases go from 1 to 5"),
+        (["starter", "--hours", "0"], "no length of training"),
+        (["starter", "--hours", "x"], "invalid float"),
+        (["--config", "nowhere.toml"], "cannot be read"),
+        (["starter", "--device", "toaster"], "Try --device cpu"),
+        (["starter", "--data", "nowhere"], "is no folder"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_written(more, said, tmp_path):
+    with pytest.raises(BadRequest, match=said):
+        main(more)
+    assert not (tmp_path / "home").exists()
+
+
+def test_clips_from_a_folder_are_asked_for_by_name(words, tmp_path):
+    (tmp_path / "videos").mkdir()
+    with pytest.raises(BadRequest, match="There are no videos"):
+        main([*words, "--data", str(tmp_path / "videos")])
