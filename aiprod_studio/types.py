@@ -6,7 +6,7 @@ import dataclasses
 import math
 import types
 import typing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +100,79 @@ def _check_types(request: Request) -> None:
 
 
 @dataclass(frozen=True)
+class Hardware:
+    """This machine: `device` is cuda, mps or cpu; sizes are bytes; `flops` a second are estimated.
+
+    `total_bytes` and `free_bytes` are the device's memory (the RAM on a CPU), `disk_free_bytes`
+    the space for outputs, `dtypes` the precisions that run well, weights' too (float8, int8,
+    int4), `because` why this device. `half_flops` is the rate of 16-bit matrix products as far as
+    a model reaches it, 0 where nobody knows.
+    """
+
+    device: str
+    name: str
+    total_bytes: int
+    free_bytes: int
+    ram_bytes: int
+    ram_free_bytes: int
+    cores: int
+    disk_free_bytes: int
+    dtypes: tuple[str, ...]
+    because: str
+    flops: float = 1e11
+    half_flops: float = 0.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network of a model: its bytes in memory by precision, and those of its file.
+
+    It can stream through the device where it has `blocks`, two of them at a time; `outside` is
+    the share of the weights that lies outside of them and stays.
+    """
+
+    sizes: dict[str, int]
+    stored: int
+    blocks: int = 0
+    outside: float = 0.0
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a model keeps alive while it runs; the formulas are in `hardware.memory`.
+
+    Bytes are of 16-bit values unless said otherwise. As it stands here it is the AIPROD v2
+    family's, whose `width` of 0 means the square root of `flops_per_token`.
+    """
+
+    width: int = 0
+    denoise: float = 0.5
+    heads: int = 0
+    cfg_batch: int = 2
+    prompt_tokens: int = 256
+    connectors: float = 0.0
+    decode: float = 128.0
+    decode_pixel: dict[str, float] = field(default_factory=dict)
+    decode_whole: float = 0.0
+    decode_part: float = 0.0
+    decode_least: float = 0.0
+    decode_least_in_time: float = 0.0
+    sound: float = 0.0
+    overlap: int = 32
+    chunks: tuple[int, ...] = ()
+    slack: float = 1.0
+    reserve: float = 0.0
+    pixel_flops: float = 2e5
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What a model can do and what it costs, as data.
 
-    `pixels` is the area that it was trained on, `frame_step` k the rule "frames = k·n + 1",
+    `pixels` is the area that it was trained on and `areas` the smallest and the largest that it
+    renders by itself (none: only the trained one), `frame_step` k the rule "frames = k·n + 1",
     `flops_per_token` the arithmetic of one denoiser evaluation, `part_bytes` weights on disk.
+    A model with `parts` can be placed and quantised part by part; one without stays whole.
     """
 
     id: str
@@ -124,6 +192,22 @@ class ModelCard:
     sample_rate: int
     part_bytes: dict[str, int]
     flops_per_token: float
+    areas: tuple[int, ...] = ()
+    parts: dict[str, Part] = field(default_factory=dict)
+    memory: Memory = field(default_factory=Memory)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a plan was made from, so that a cheaper one can be predicted anew.
+
+    `request` is complete; `clips` is how many of its kind the job has.
+    """
+
+    hardware: Hardware
+    card: ModelCard
+    request: Request
+    clips: int = 1
 
 
 @dataclass(frozen=True)
@@ -133,7 +217,15 @@ class Plan:
     `width` and `height` are pixels of the canvas that the networks see, `frames` its length;
     `tile` is the side in pixels of a decoder tile (0: the whole frame at once);
     `peak_bytes` has an entry per stage; `seconds` is predicted for one clip; the sides of the
-    canvas are multiples of `size_step` pixels.
+    canvas are multiples of `size_step` pixels. `precision` is that of the arithmetic,
+    `quantisation` that of the weights of denoiser and text encoder where it is another.
+
+    `placement` says per stage where its weights live: resident (on the device all along), model
+    (they come as a whole for their stage), group (they stream through in blocks, ahead of use),
+    disk (blocks are read from files); `pinned` says that the denoiser streams from pinned RAM.
+    `chunk` is the frames that are decoded at once (0: all), `overlap` the pixels that neighbouring
+    tiles share, `attention` the kernel (native: torch's own; sliced: the same, 1,024 queries at a
+    time), `cache` a step cache by name ("": none). `ram_bytes` and `stage_seconds` are per stage.
     """
 
     device: str
@@ -147,10 +239,23 @@ class Plan:
     seconds: float
     because: tuple[str, ...]
     size_step: int = 16
+    quantisation: str = ""
+    placement: dict[str, str] = field(default_factory=dict)
+    pinned: bool = False
+    chunk: int = 0
+    overlap: int = 0
+    attention: str = "native"
+    compiled: bool = False
+    cache: str = ""
+    ram_bytes: dict[str, int] = field(default_factory=dict)
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    basis: Basis | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as a plain dictionary."""
-        return dataclasses.asdict(self)
+        """Return the plan as a plain dictionary, without its basis."""
+        values = dataclasses.asdict(dataclasses.replace(self, basis=None))
+        del values["basis"]
+        return values
 
 
 @dataclass(frozen=True)

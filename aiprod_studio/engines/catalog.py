@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.settings import settings
-from aiprod_studio.types import ModelCard
+from aiprod_studio.types import Memory, ModelCard, Part
 
 if TYPE_CHECKING:
     from aiprod_studio.engines.engine import Engine
@@ -57,5 +57,23 @@ def rows() -> dict[str, dict[str, Any]]:
 
 def _card(row: dict[str, Any]) -> ModelCard:
     fields = {field.name for field in dataclasses.fields(ModelCard)}
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
-    return ModelCard(**{key: value for key, value in values.items() if key in fields})
+    values = _tuples({key: value for key, value in row.items() if key in fields})
+    values["parts"] = {name: _part(table) for name, table in row.get("parts", {}).items()}
+    values["memory"] = Memory(**_tuples(row.get("memory", {})))
+    return ModelCard(**values)
+
+
+def _part(table: dict[str, Any]) -> Part:
+    """Return a part of a row; float32 is twice bfloat16, int8 as large as float8."""
+    sizes = {name: round(gigabytes * 1e9) for name, gigabytes in table["gigabytes"].items()}
+    sizes.setdefault("float32", 2 * sizes["bfloat16"])
+    sizes["float16"] = sizes["bfloat16"]
+    if "float8" in sizes:
+        sizes["int8"] = sizes["float8"]
+    stored = round(table["parameters"] * table["stored_bytes"])
+    return Part(sizes, stored, table.get("blocks", 0), table.get("outside", 0.0))
+
+
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
+    """Return a table with its lists as tuples."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}

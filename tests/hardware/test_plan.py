@@ -7,7 +7,10 @@ import itertools
 
 import pytest
 
+from aiprod_studio.engines.catalog import cards
 from aiprod_studio.errors import BadRequest, DoesNotFit
+from aiprod_studio.hardware.imagined import imagine
+from aiprod_studio.hardware.nearest import AsksTooMuch
 from aiprod_studio.hardware.plan import (
     Hardware,
     cheaper,
@@ -157,12 +160,84 @@ def test_keeps_the_step_of_the_model() -> None:
 
 def test_says_what_does_not_fit() -> None:
     small = dataclasses.replace(LAPTOP, free_bytes=64 * MB)
-    with pytest.raises(DoesNotFit, match=r"Even at 64×64 The starter needs .* a laptop .*Close"):
+    with pytest.raises(DoesNotFit, match=r"The starter needs .* a laptop can give 58 MB. Close"):
         choose_plan(small, STARTER, DOG)
     with pytest.raises(DoesNotFit, match="RAM free"):
         choose_plan(dataclasses.replace(LAPTOP, ram_free_bytes=MB), STARTER, DOG)
     with pytest.raises(DoesNotFit, match="AIPROD_OUTPUTS"):
         choose_plan(dataclasses.replace(LAPTOP, disk_free_bytes=MB), STARTER, DOG)
+
+
+def test_weights_lose_bits_only_where_there_are_kernels_and_reasons() -> None:
+    card = cards()["ltx-2"]
+    request = Request("x", card.id)
+    plain = dataclasses.replace(imagine(24, 128), dtypes=("float32", "bfloat16"))
+    assert choose_plan(plain, card, request).quantisation == ""
+    assert choose_plan(imagine(80, 160), card, request).quantisation == ""
+    few = choose_plan(imagine(24, 64), card, request)
+    assert few.quantisation == "float8"
+    assert any(reason.startswith("weights in float8, as those in") for reason in few.because)
+    integers = dataclasses.replace(imagine(24, 64), dtypes=("float32", "bfloat16", "int8"))
+    assert choose_plan(integers, card, request).quantisation == "int8"
+
+
+def test_compiles_only_where_it_pays_back() -> None:
+    card = cards()["wan2.1-1.3b"]
+    request = Request("x", card.id)
+    alone, many = (choose_plan(imagine(24), card, request, clips) for clips in (1, 8))
+    assert not alone.compiled
+    assert many.compiled
+    assert "compiled, which pays back within this job" in many.because
+    assert many.seconds < alone.seconds
+
+
+def test_a_batch_pays_where_weights_travel() -> None:
+    card = cards()["ltx-2"]
+    request = Request("x", card.id)
+    streaming = choose_plan(imagine(24, 32), card, request, clips=4)
+    assert "disk" in streaming.placement.values()
+    assert streaming.batch > 1
+    assert choose_plan(imagine(80, 160), card, request, clips=4).batch == 1
+
+
+def test_leaves_memory_to_the_browser_and_takes_only_what_is_free() -> None:
+    card = cards()["wan2.1-1.3b"]
+    machine = imagine(24)
+    plan = choose_plan(machine, card, Request("x", card.id))
+    tight = dataclasses.replace(machine, free_bytes=max(plan.peak_bytes.values()))
+    less = choose_plan(tight, card, Request("x", card.id))
+    assert max(less.peak_bytes.values()) < max(plan.peak_bytes.values()) * 0.9 - 256 * MB
+    assert "256 MB of free GPU memory left to the browser" in less.because
+
+
+def test_pins_no_more_than_half_of_the_ram() -> None:
+    card = cards()["ltx-2"]
+    request = Request("x", card.id)
+    kept = dataclasses.replace(imagine(24, 64), dtypes=("float32", "bfloat16"))
+    kept = dataclasses.replace(kept, ram_free_bytes=kept.ram_bytes)
+    plan = choose_plan(kept, card, request)
+    assert not plan.pinned, "38 GB of weights are more than half of 64 GB"
+    assert choose_plan(imagine(24, 128), card, request).pinned
+
+
+def test_the_canvas_is_what_is_asked_within_the_models_areas() -> None:
+    card = cards()["ltx-2"]
+    sizes = {(512, 512): (512, 512), (1920, 1088): (1920, 1088), (256, 256): (448, 448)}
+    for (width, height), canvas in sizes.items():
+        request = Request("x", card.id, width=width, height=height)
+        plan = choose_plan(imagine(80, 160), card, request)
+        assert (plan.width, plan.height) == canvas
+
+
+def test_the_nearest_request_is_smaller_where_that_loses_less() -> None:
+    card = cards()["wan2.2-a14b"]
+    request = Request("x", card.id, width=1280, height=720)
+    with pytest.raises(AsksTooMuch, match=r"Ask for \d+×\d+, close") as caught:
+        choose_plan(imagine(8, 64), card, request)
+    assert caught.value.nearest is not None
+    assert caught.value.nearest.seconds == card.default_seconds
+    with pytest.raises(AsksTooMuch, match=r"needs .* of RAM .* can give .* choose a smaller"):
+        choose_plan(imagine(24, 8), card, request)
 
 
 def test_refuses_what_the_model_cannot_make() -> None:

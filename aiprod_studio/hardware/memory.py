@@ -1,0 +1,218 @@
+"""How much memory a plan takes on the device and in RAM, per stage, by named terms.
+
+On the device a stage holds `weights + slack × work + reserve`, with this work:
+
+    load     none
+    encode   text: prompt tokens × batch × values alive per token; connectors × batch;
+             one picture, encoded at the cost of a decoded frame
+    denoise  tokens × batch × width × denoise, twice where guidance doubles the batch (cfg_batch);
+             blocks do not add up, as nothing is kept for a backward pass;
+             sliced attention: queries × tokens × heads × 4 bytes; torch's fused kernel: nothing
+    decode   out = 3 colours × pixels × frames; whole: decode × pixels × frames
+             + decode_pixel × pixels of a frame + decode_whole × out; in tiles the same of one tile
+             + decode_part × out, but at least decode_least × out; plus a second of sound each
+
+The coefficients are a card's `memory`, fitted to traces of the real configurations; those of the
+AIPROD v2 family are its defaults: a transformer keeps about twelve widths a token alive, which is
+close to half the square root of a token's arithmetic, and its decoder 64 values a pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from aiprod_studio.types import Basis, ModelCard, Part, Plan, Request, frame_count
+
+STAGES = ("load", "encode", "denoise", "decode")
+VALUE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# The parts that a stage needs; what is not named here is the denoiser's.
+PARTS = {
+    "encode": ("text_encoder", "connectors"),
+    "decode": ("vae", "audio_vae", "vocoder"),
+}
+# Group offload keeps the running block and the one ahead of it.
+STREAMED_BLOCKS = 2
+SLICED_QUERIES = 1024
+SCORE_BYTES = 4
+# Assumption: Python, torch, the driver's share and the web page.
+PROCESS_BYTES = 2 * 10**9
+# Mapped files cost nothing; the largest tensor of the catalogue, UMT5's table of 256,384 words of
+# 4,096 values in 32 bits, stands beside its 16-bit copy while it is loaded.
+LOADING_BYTES = 256_384 * 4096 * 6
+
+
+def basis_of(plan: Plan) -> Basis:
+    """Return what a plan was made from; only plans of `choose_plan` have it."""
+    assert plan.basis is not None
+    return plan.basis
+
+
+def shares_memory(plan: Plan) -> bool:
+    """Say whether the device and the RAM are one pool, as on a CPU and on Apple's chips."""
+    return plan.device != "cuda"
+
+
+def count_tokens(plan: Plan) -> int:
+    """Return the denoiser's tokens of one clip."""
+    card = basis_of(plan).card
+    cells = (plan.width // card.size_step) * (plan.height // card.size_step)
+    return cells * ((plan.frames - 1) // card.frame_step + 1)
+
+
+def count_passes(request: Request) -> int:
+    """Return the denoiser's evaluations a step: two when guided, one when not."""
+    return 1 if request.guidance in (0.0, 1.0) else 2
+
+
+def stage_of(part: str) -> str:
+    """Return the stage that a part works in."""
+    return next((stage for stage, names in PARTS.items() if part in names), "denoise")
+
+
+def part_size(plan: Plan, name: str) -> int:
+    """Return the bytes of a part's weights as planned; decoders are never quantised."""
+    part = basis_of(plan).card.parts[name]
+    if plan.quantisation and stage_of(name) != "decode":
+        return part.sizes[plan.quantisation]
+    return part.sizes[plan.precision]
+
+
+def stage_sizes(plan: Plan, stage: str) -> dict[str, int]:
+    """Return the bytes of each part that works in a stage, as planned."""
+    parts = basis_of(plan).card.parts
+    return {name: part_size(plan, name) for name in parts if stage_of(name) == stage}
+
+
+def streamed_share(part: Part) -> float:
+    """Return the share of a part that is on the device while it streams; 1 without blocks."""
+    if not part.blocks:
+        return 1.0
+    return min(1.0, part.outside + STREAMED_BLOCKS * (1 - part.outside) / part.blocks)
+
+
+def device_peaks(plan: Plan) -> dict[str, int]:
+    """Return the predicted peak on the device per stage, in bytes."""
+    memory = basis_of(plan).card.memory
+    work = {
+        "load": 0.0,
+        "encode": _encode_bytes(plan),
+        "denoise": _denoise_bytes(plan),
+        "decode": _decode_bytes(plan),
+    }
+    return {
+        stage: math.ceil(_weights(plan, stage) + memory.slack * work[stage] + memory.reserve)
+        for stage in STAGES
+    }
+
+
+def host_peaks(plan: Plan) -> dict[str, int]:
+    """Return the predicted peak in RAM per stage, in bytes.
+
+    Where device and RAM are one pool, it is the device's peak with the finished frames.
+    """
+    basis = basis_of(plan)
+    finished = finished_bytes(basis.request, basis.card)
+    if shares_memory(plan):
+        peaks = device_peaks(plan)
+        return {**peaks, "decode": peaks["decode"] + finished}
+    kept = PROCESS_BYTES + kept_bytes(plan)
+    loading = min(LOADING_BYTES, max((p.stored for p in basis.card.parts.values()), default=0))
+    return {"load": kept + loading, "encode": kept, "denoise": kept, "decode": kept + finished}
+
+
+def kept_bytes(plan: Plan) -> int:
+    """Return the bytes of weights that stay in RAM because the device does not keep them."""
+    return sum(
+        sum(stage_sizes(plan, stage).values())
+        for stage, placement in plan.placement.items()
+        if placement in ("model", "group")
+    )
+
+
+def pinned_bytes(plan: Plan) -> int:
+    """Return the bytes of the denoiser's weights in RAM that the system may not move."""
+    return sum(stage_sizes(plan, "denoise").values()) if plan.pinned else 0
+
+
+def finished_bytes(request: Request, card: ModelCard) -> int:
+    """Return the bytes of the finished frames, once as they are and once being enlarged."""
+    assert request.width is not None
+    assert request.height is not None
+    return request.width * request.height * frame_count(request, card) * 3 * 2
+
+
+def _weights(plan: Plan, stage: str) -> int:
+    """Return the bytes of weights on the device in a stage."""
+    card = basis_of(plan).card
+    if not card.parts:
+        return sum(card.part_bytes.values()) * VALUE_BYTES[plan.precision] // 2
+    if "resident" in plan.placement.values():
+        return sum(part_size(plan, name) for name in card.parts)
+    if stage == "load":
+        return 0
+    return max(_shown(plan, stage), default=0)
+
+
+def _shown(plan: Plan, stage: str) -> Iterable[int]:
+    """Yield what each part of a stage has on the device while it works; decoders work together."""
+    sizes = stage_sizes(plan, stage)
+    if stage == "decode":
+        yield sum(sizes.values())
+        return
+    streams = plan.placement[stage] in ("group", "disk")
+    for name, size in sizes.items():
+        yield math.ceil(size * streamed_share(basis_of(plan).card.parts[name])) if streams else size
+
+
+def _token_bytes(plan: Plan) -> float:
+    """Return the bytes that one token keeps alive in the denoiser."""
+    card = basis_of(plan).card
+    width = card.memory.width or math.sqrt(card.flops_per_token)
+    return card.memory.denoise * width * VALUE_BYTES[plan.precision]
+
+
+def _encode_bytes(plan: Plan) -> float:
+    """Return the working memory of encoding the prompts and a first picture."""
+    basis = basis_of(plan)
+    memory = basis.card.memory
+    prompt = plan.batch * memory.prompt_tokens * _token_bytes(plan)
+    frame = memory.decode * VALUE_BYTES[plan.precision] / 2 + _pixel_bytes(plan)
+    picture = plan.width * plan.height * frame if basis.request.image else 0.0
+    return max(prompt, plan.batch * memory.connectors) + picture
+
+
+def _denoise_bytes(plan: Plan) -> float:
+    """Return the working memory of denoising: activations, guidance's batch, attention."""
+    basis = basis_of(plan)
+    memory, tokens = basis.card.memory, count_tokens(plan)
+    double = memory.cfg_batch if count_passes(basis.request) > 1 else 1
+    attention = 0
+    if plan.attention == "sliced":
+        attention = min(SLICED_QUERIES, tokens) * tokens * memory.heads * SCORE_BYTES
+    return plan.batch * double * (tokens * _token_bytes(plan) + attention)
+
+
+def _decode_bytes(plan: Plan) -> float:
+    """Return the working memory of decoding one batch, whole or in tiles."""
+    basis = basis_of(plan)
+    memory, size = basis.card.memory, VALUE_BYTES[plan.precision]
+    width = min(plan.tile or plan.width, plan.width)
+    height = min(plan.tile or plan.height, plan.height)
+    frames = min(plan.chunk or plan.frames, plan.frames)
+    out = 3 * size * plan.width * plan.height * plan.frames
+    tile = memory.decode * size / 2 * width * height * frames + _pixel_bytes(plan) * width * height
+    if plan.tile or plan.chunk:
+        least = memory.decode_least_in_time if plan.chunk else memory.decode_least
+        work = max(tile + memory.decode_part * out, least * out)
+    else:
+        work = tile + memory.decode_whole * out
+    assert basis.request.seconds is not None
+    sound = memory.sound * basis.request.seconds if basis.request.audio else 0.0
+    return plan.batch * max(work, sound)
+
+
+def _pixel_bytes(plan: Plan) -> float:
+    """Return the bytes that a decoder keeps per pixel of one frame, whatever the frames."""
+    known = basis_of(plan).card.memory.decode_pixel
+    return known.get(plan.precision, known.get("bfloat16", 0.0))

@@ -1,0 +1,173 @@
+"""The command `plan`: what a clip would take on this or an imagined machine, and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from aiprod_studio.engines.catalog import can_render, cards
+from aiprod_studio.errors import BadRequest, StudioError
+from aiprod_studio.hardware.calibration import apply_measured, read_measured
+from aiprod_studio.hardware.imagined import imagine, parse_gigabytes
+from aiprod_studio.hardware.nearest import AsksTooMuch
+from aiprod_studio.hardware.plan import choose_plan
+from aiprod_studio.settings import settings
+from aiprod_studio.types import Hardware, ModelCard, Plan, Request, complete
+
+NUMBERS = {
+    "width": (int, "PIXELS", "width of the picture"),
+    "height": (int, "PIXELS", "height of the picture"),
+    "seconds": (float, "S", "length of the clip"),
+    "fps": (float, "N", "frames a second"),
+    "steps": (int, "N", "denoising steps"),
+    "guidance": (float, "N", "how closely the prompt is followed"),
+}
+MEASURED = "calibration.json"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are `BadRequest`s."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `BadRequest` with argparse's complaint as a sentence."""
+        raise BadRequest(
+            f"{message[:1].upper()}{message[1:]}. Run 'aiprod-studio plan --help' to see every "
+            "option."
+        )
+
+
+def main(words: Sequence[str]) -> int:
+    """Print the plan of one clip and return 0; loads no weights.
+
+    Raises `StudioError` when nothing can be planned; with --json it is printed, and 2 returned.
+    """
+    options = _parser().parse_intermixed_args(list(words))
+    try:
+        request, card, hardware = _ask(options)
+        plan = choose_plan(hardware, card, request, options.count)
+    except StudioError as error:
+        if not options.json:
+            raise
+        _print(json.dumps(_failure(error), ensure_ascii=False))
+        return 2
+    full = complete(request, card)
+    if options.json:
+        _print(json.dumps(_to_json(plan, full, hardware), ensure_ascii=False))
+    else:
+        _show(plan, full, card)
+    return 0
+
+
+def _parser() -> Parser:
+    """Return the parser of the command."""
+    parser = Parser(
+        "aiprod-studio plan",
+        description="Predict memory and time of one clip, and say why; nothing is loaded.",
+        epilog="Without --gpu and --ram this machine is planned for, as it is now. What was "
+        f"measured on it ({MEASURED} in the data folder) replaces what the catalogue assumes.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("prompt", metavar="PROMPT", help="what the clip shows, in any language")
+    add("--engine", metavar="NAME", default="starter", help="the model (default: starter)")
+    for name, (kind, unit, text) in NUMBERS.items():
+        add(f"--{name}", type=kind, metavar=unit, help=text)
+    add("--audio", action=argparse.BooleanOptionalAction, default=True, help="with sound or not")
+    add("--image", metavar="FILE", help="a picture that the first frame shows")
+    add("--count", type=int, metavar="N", default=1, help="clips of this kind in the job")
+    add("--gpu", metavar="SIZE", help="an imagined NVIDIA GPU, such as '24 GB', or 'none'")
+    add("--ram", metavar="SIZE", help="the imagined machine's RAM, such as '64 GB'")
+    add("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _ask(options: argparse.Namespace) -> tuple[Request, ModelCard, Hardware]:
+    """Return what is asked of which model on which machine; raises `BadRequest`."""
+    if options.engine not in cards():
+        known = ", ".join(sorted(cards()))
+        raise BadRequest(f"There is no engine {options.engine!r}. Choose one of: {known}.")
+    if options.count < 1:
+        raise BadRequest(f"count is {options.count}; give 1 or more.")
+    names = ("prompt", "engine", *NUMBERS, "audio", "image")
+    request = Request(**{name: getattr(options, name) for name in names})
+    card = cards()[options.engine]
+    if options.gpu is None and options.ram is None:
+        from aiprod_studio.hardware.probe import probe
+
+        measured = read_measured(settings().home / MEASURED, options.engine)
+        hardware, card = apply_measured(probe(), card, measured)
+        return request, card, hardware
+    if options.gpu is None:
+        raise BadRequest("--ram describes an imagined machine. Give its --gpu too, or 'none'.")
+    gpu = 0.0 if options.gpu.strip().lower() == "none" else parse_gigabytes(options.gpu)
+    return request, card, imagine(gpu, parse_gigabytes(options.ram) if options.ram else None)
+
+
+def _failure(error: StudioError) -> dict[str, Any]:
+    """Return an error as a plain dictionary, with the nearest request that fits if there is one."""
+    nearest = error.nearest if isinstance(error, AsksTooMuch) else None
+    return {
+        "error": type(error).__name__,
+        "message": str(error),
+        "nearest": nearest.to_json() if nearest else None,
+    }
+
+
+def _to_json(plan: Plan, full: Request, hardware: Hardware) -> dict[str, Any]:
+    """Return a plan as a plain dictionary, with what was asked and of which machine."""
+    return {
+        "request": full.to_json(),
+        "machine": {
+            "device": hardware.device,
+            "name": hardware.name,
+            "free_bytes": hardware.free_bytes,
+            "ram_free_bytes": hardware.ram_free_bytes,
+        },
+        "renders": can_render(full.engine),
+        "plan": plan.to_json(),
+    }
+
+
+def _show(plan: Plan, full: Request, card: ModelCard) -> None:
+    """Print a plan for people: the clip, a row per stage, the reasons."""
+    from rich.console import Console
+    from rich.table import Table
+
+    sound = "with" if full.audio and card.sample_rate else "without"
+    _print(
+        f"{card.name}: {full.width}×{full.height}, {plan.frames} frames at {full.fps:g} a second, "
+        f"{sound} sound, {full.steps} steps"
+    )
+    # One pool has no memory of its own beside the RAM.
+    columns = ("device memory", "RAM") if plan.device == "cuda" else ("memory",)
+    table = Table("stage", *columns, "time", "weights")
+    for stage, peak in plan.peak_bytes.items():
+        sizes = [peak, plan.ram_bytes[stage]] if plan.device == "cuda" else [plan.ram_bytes[stage]]
+        place = plan.placement.get(stage, "")
+        table.add_row(stage, *map(_size, sizes), _time(plan.stage_seconds[stage]), place)
+    table.add_row("in all", *[""] * len(columns), _time(plan.seconds), "", style="bold")
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else 100).print(table)
+    for reason in plan.because:
+        _print(f"  because   {reason}")
+    if not can_render(full.engine):
+        _print(f"{card.name} cannot render in this version yet; this is what it would take.")
+
+
+def _size(count: int) -> str:
+    """Return bytes as people read them."""
+    return f"{count / 2**30:.1f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"
+
+
+def _time(seconds: float) -> str:
+    """Return seconds as people read them."""
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min"
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

@@ -1,0 +1,104 @@
+"""The memory model against figures that were computed from traces of the real configurations."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from aiprod_studio.engines.catalog import cards
+from aiprod_studio.hardware.imagined import imagine
+from aiprod_studio.hardware.ladder import predict
+from aiprod_studio.hardware.memory import STAGES
+from aiprod_studio.hardware.plan import choose_plan
+from aiprod_studio.types import Plan, Request
+
+
+def roomy(engine: str, width: int, height: int, gpu_gb: float = 200.0) -> Plan:
+    """Return the plan of five seconds on a GPU with room for everything."""
+    request = Request("x", engine, width=width, height=height)
+    return dataclasses.replace(
+        choose_plan(imagine(gpu_gb, 512), cards()[engine], request), tile=0, overlap=0, chunk=0
+    )
+
+
+def placed(plan: Plan, placement: str, quantisation: str = "") -> Plan:
+    """Return `plan` with all its weights at one place."""
+    places = dict.fromkeys(STAGES[1:], placement)
+    return predict(dataclasses.replace(plan, placement=places, quantisation=quantisation))
+
+
+@pytest.mark.parametrize(
+    ("engine", "size", "full", "float8", "int4", "streamed"),
+    [
+        ("ltx-2", (768, 512), 40.0, 21.3, 13.1, 4.5),
+        ("ltx-2", (1280, 704), 41.4, 22.7, 14.5, 6.0),
+        ("ltx-2", (1920, 1088), 44.9, 26.2, 18.0, 9.4),
+        ("wan2.2-5b", (1280, 704), 17.6, 12.7, 10.5, 8.8),
+        ("wan2.2-a14b", (832, 480), 34.0, 20.0, 13.9, 7.5),
+        ("wan2.2-a14b", (1280, 720), 40.0, 26.0, 19.9, 13.5),
+        ("wan2.1-1.3b", (832, 480), 5.6, 4.2, 3.6, 3.2),
+    ],
+)
+def test_denoising_takes_what_was_traced(
+    engine: str, size: tuple[int, int], full: float, float8: float, int4: float, streamed: float
+) -> None:
+    plan = roomy(engine, *size)
+    found = [
+        placed(plan, "model").peak_bytes["denoise"],
+        placed(plan, "model", "float8").peak_bytes["denoise"],
+        placed(plan, "model", "int4").peak_bytes["denoise"],
+        placed(plan, "group").peak_bytes["denoise"],
+    ]
+    assert [one / 1e9 for one in found] == pytest.approx([full, float8, int4, streamed], rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("tile", "chunk", "size", "gigabytes"),
+    [(0, 0, (1280, 704), 12.1), (512, 64, (1280, 704), 4.4), (512, 64, (1920, 1088), 7.0)],
+)
+def test_decoding_takes_what_was_traced(
+    tile: int, chunk: int, size: tuple[int, int], gigabytes: float
+) -> None:
+    plan = dataclasses.replace(roomy("ltx-2", *size), tile=tile, chunk=chunk)
+    # The two audio parts, 0.36 GB, were not counted there.
+    found = placed(plan, "model").peak_bytes["decode"] / 1e9 - 0.36
+    assert found == pytest.approx(gigabytes, rel=0.06)
+
+
+def test_weights_are_counted_where_they_are() -> None:
+    plan = roomy("wan2.1-1.3b", 832, 480)
+    resident, staged, disk = (placed(plan, place) for place in ("resident", "model", "disk"))
+    assert resident.peak_bytes["load"] == 14_450_000_000 + 800_000_000
+    assert staged.peak_bytes["load"] == 800_000_000
+    assert staged.ram_bytes["denoise"] - disk.ram_bytes["denoise"] == 14_450_000_000
+    assert resident.ram_bytes["denoise"] == disk.ram_bytes["denoise"]
+    assert placed(plan, "group").peak_bytes["denoise"] == disk.peak_bytes["denoise"]
+
+
+def test_guidance_doubles_the_batch_only_where_the_pipeline_batches_it() -> None:
+    for engine, doubles in (("ltx-2", True), ("wan2.2-5b", False)):
+        card = cards()[engine]
+        once, twice = (
+            choose_plan(imagine(200, 512), card, Request("x", engine, guidance=guidance))
+            for guidance in (1.0, 5.0)
+        )
+        assert (twice.peak_bytes["denoise"] > once.peak_bytes["denoise"]) is doubles
+        assert twice.stage_seconds["denoise"] > 1.5 * once.stage_seconds["denoise"]
+
+
+def test_apple_has_one_pool_and_slices_attention() -> None:
+    machine = dataclasses.replace(
+        imagine(64, 96), device="mps", name="Apple GPU", dtypes=("float32", "float16")
+    )
+    card = cards()["wan2.1-1.3b"]
+    plan = choose_plan(machine, card, Request("x", card.id))
+    assert (plan.precision, plan.attention, plan.quantisation) == ("float16", "sliced", "")
+    finished = 832 * 480 * 81 * 3 * 2
+    assert plan.ram_bytes["denoise"] == plan.peak_bytes["denoise"]
+    assert plan.ram_bytes["decode"] == plan.peak_bytes["decode"] + finished
+    native = predict(dataclasses.replace(plan, attention="native"))
+    scores = 1024 * 32_760 * 12 * 4
+    gap = plan.peak_bytes["denoise"] - native.peak_bytes["denoise"]
+    assert gap == pytest.approx(scores * 1.25, abs=2)
+    assert "group" not in plan.placement.values()
