@@ -16,7 +16,10 @@ _FIRST_CHARACTER = 1 + _TERM_ROWS
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
-    """Sizes, and the video terms that are tokens of their own (at most 512)."""
+    """Sizes, and the video terms that are tokens of their own (at most 512).
+
+    `choices` are the rows of the codebook among which each register, from the first on, chooses.
+    """
 
     width: int = 192
     out_width: int = 256
@@ -26,6 +29,7 @@ class TextEncoderConfig:
     buckets: int = 1024
     longest: int = 320
     terms: tuple[str, ...] = ()
+    choices: tuple[int, ...] = ()
 
     @classmethod
     def starter(cls, terms: Sequence[str] = ()) -> TextEncoderConfig:
@@ -98,7 +102,13 @@ def _embedding(rows: int, width: int) -> nn.Embedding:
 
 
 class TextEncoder(nn.Module):
-    """Characters and terms, and learned registers that gather what the prompt says."""
+    """Characters and terms, and learned registers that gather what the prompt says.
+
+    A register with choices says one row of the codebook, or a mixture where it is unsure: so the
+    backbone reads the same words that it learnt, however they were asked for.
+    """
+
+    codebook: Tensor
 
     def __init__(self, config: TextEncoderConfig) -> None:
         super().__init__()
@@ -111,9 +121,21 @@ class TextEncoder(nn.Module):
         self.layers = nn.ModuleList(Layer(width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, config.out_width)
+        self.register_buffer("codebook", torch.zeros(sum(config.choices), config.out_width))
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Map `[B, L]` to the features of the registers `[B, R, D]` and their mean `[B, D]`."""
+        gathered = self.gather(tokens)
+        said = []
+        rows = self.codebook.split(self.config.choices)
+        for register, row in zip(gathered.unbind(1), rows, strict=False):
+            scores = register @ row.T / register.shape[-1] ** 0.5
+            said.append(scores.float().softmax(dim=-1).to(row.dtype) @ row)
+        features = torch.cat([*(one.unsqueeze(1) for one in said), gathered[:, len(said) :]], dim=1)
+        return features, features.mean(dim=1)
+
+    def gather(self, tokens: Tensor) -> Tensor:
+        """Map `[B, L]` to what the registers gather `[B, R, D]`, before they choose."""
         B, L = tokens.shape
         R = self.config.registers
         x = self._embed(tokens) + self.positions.weight[:L]
@@ -121,8 +143,8 @@ class TextEncoder(nn.Module):
         seen = F.pad(tokens != PADDING, (R, 0), value=True)
         for layer in self.layers:
             x = layer(x, seen[:, None, None])
-        features = self.out(self.norm(x[:, :R]))
-        return features, features.mean(dim=1)
+        out: Tensor = self.out(self.norm(x[:, :R]))
+        return out
 
     def _embed(self, tokens: Tensor) -> Tensor:
         """Look up terms, and characters by two hashes of their code point."""

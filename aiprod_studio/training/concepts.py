@@ -34,6 +34,16 @@ def concept_table(kind: str, width: int) -> Tensor:
     return torch.stack([*rows, _row("", width)])
 
 
+def kinds() -> tuple[str, ...]:
+    """Return the kinds of concept in the order of their registers."""
+    return (*load_world().kinds, "others")
+
+
+def codebook(width: int) -> Tensor:
+    """Return the tables of all kinds below each other `[rows, width]`."""
+    return torch.cat([concept_table(kind, width) for kind in kinds()])
+
+
 def write_registers(said: dict[str, Tensor], registers: int, width: int) -> Tensor:
     """Return the features `[B, registers, width]` of what is said, class numbers `[B]` by kind."""
     batch = len(said["subjects"])

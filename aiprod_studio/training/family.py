@@ -17,6 +17,7 @@ from aiprod_studio.models.backbone import Backbone, BackboneConfig
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 from aiprod_studio.settings import settings
+from aiprod_studio.training.concepts import codebook, concept_table, kinds
 from aiprod_studio.training.curriculum import Curriculum
 
 
@@ -29,12 +30,15 @@ def build_networks(curriculum: Curriculum) -> Networks:
     words = [term for table in terms.values() for term in table["terms"]]
     family = curriculum.family
     whole = {
-        "text_encoder": getattr(TextEncoderConfig, family)(words),
+        "text_encoder": dataclasses.replace(
+            getattr(TextEncoderConfig, family)(words),
+            choices=tuple(len(concept_table(kind, 1)) for kind in kinds()),
+        ),
         "audio_vae": getattr(AudioVAEConfig, family)(),
         "video_vae": getattr(VideoVAEConfig, family)(),
         "backbone": getattr(BackboneConfig, family)(),
     }
-    kinds: dict[str, Callable[[Any], nn.Module]] = {
+    classes: dict[str, Callable[[Any], nn.Module]] = {
         "text_encoder": TextEncoder,
         "audio_vae": AudioVAE,
         "video_vae": VideoVAE,
@@ -46,12 +50,14 @@ def build_networks(curriculum: Curriculum) -> Networks:
         plain = {key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()}
         torch.manual_seed(0)
         try:
-            built[name] = kinds[name](dataclasses.replace(config, **plain))
+            built[name] = classes[name](dataclasses.replace(config, **plain))
         except (TypeError, ValueError, RuntimeError) as error:
             raise BadRequest(
                 f"The curriculum's changes to {name} do not fit ({error}). Correct them."
             ) from error
     networks = Networks(**built)
+    encoder = networks.text_encoder
+    encoder.codebook.copy_(codebook(encoder.config.out_width))
     ends = networks.backbone.config
     written = (networks.video_vae.config.latent_channels, networks.audio_vae.config.latent_channels)
     if (ends.video_channels, ends.audio_channels) != written or (

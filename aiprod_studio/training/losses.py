@@ -107,7 +107,7 @@ def text_loss(encoder: TextEncoder, rows: Rows) -> Tensor:
     `[B]` by kind, in the order of the registers.
     """
     with lower_precision(rows["tokens"]):
-        features, _ = encoder(rows["tokens"])
+        features = encoder.gather(rows["tokens"])
     features = features.float()
     loss = (features - rows["wanted"]).square().mean()
     for register, name in enumerate(name for name in rows if name.startswith(SAID)):
