@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import io
 import json
 import logging
@@ -43,7 +44,10 @@ from aiprod_studio.types import Record
 if TYPE_CHECKING:
     from aiprod_studio.studio import Studio
 
+# Commands that read their own words, and the module whose `main` each of them is.
+ROOMS = {"models": "downloads", "plan": "planning", "train": "training.train", "worker": "desk"}
 COUNT_LIMIT = 10_000
+PORT_LIMIT = 65_535
 TEXT_OPTIONS = {
     "engine": ("NAME", "the model that renders (default: starter)"),
     "width": ("PIXELS", "width of the picture"),
@@ -59,24 +63,18 @@ USAGE = """aiprod-studio --cli PROMPT [PROMPT ...] [options]
        aiprod-studio --cli --file prompts.txt|.csv|.jsonl [options]
        aiprod-studio --from clip.mp4 [options]
        aiprod-studio show clip.mp4 [--json]
+       aiprod-studio plan PROMPT [--gpu "24 GB"] [options]
+       aiprod-studio models list|info|download|verify|remove
        aiprod-studio doctor [--no-render]
        aiprod-studio train ...
-       aiprod-studio [ui]"""
+       aiprod-studio worker [--drain]
+       aiprod-studio [ui] [--port N] [--no-browser]"""
 DETAILS = """\
 Options are defaults for the lines of a file: a preset gives way to an option, an option to the
 line's own value. A .csv or .jsonl file has a column for each of these that it needs: prompt,
 engine, width, height, seconds, fps, seed, steps, guidance, audio, image. Progress goes to stderr,
 the path of every finished clip to stdout. Exit codes: 0 all is well, 1 something failed on the
 way, 2 the input was refused and nothing was rendered, 130 stopped by Ctrl-C.
-"""
-WELCOME = """\
-The studio's web page is not built yet. What works already:
-
-  aiprod-studio --cli "a brown dog running on a beach at sunset"   makes a clip
-  aiprod-studio --cli --file prompts.txt                           makes a clip of every line
-  aiprod-studio show clip.mp4                                      shows the settings inside a clip
-  aiprod-studio doctor                                             checks this machine
-  aiprod-studio --help                                             explains every option
 """
 
 
@@ -145,18 +143,28 @@ def _dispatch(words: list[str]) -> int:
         "ui": _ui,
         "show": _show,
         "doctor": _doctor,
-        "train": _train,
     }
     if not words:
         return _ui([])
     if words[0] in commands:
         return commands[words[0]](words[1:])
+    if words[0] in ROOMS:
+        return _hand_on(ROOMS[words[0]], words[1:])
     if not words[0].startswith("-"):
         raise BadRequest(
-            f"There is no command {words[0][:60]!r}. Use one of {', '.join(commands)}, or put "
-            "--cli in front of a prompt."
+            f"There is no command {words[0][:60]!r}. Use one of {', '.join([*commands, *ROOMS])}, "
+            "or put --cli in front of a prompt."
         )
     return _render_command(words)
+
+
+def _hand_on(module: str, words: list[str]) -> int:
+    """Hand words on to the `main` of a module, which is imported only now."""
+    run: Callable[[list[str]], int] = importlib.import_module(f"aiprod_studio.{module}").main
+    try:
+        return run(words)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0
 
 
 def _finish(parser: Parser, words: list[str]) -> argparse.Namespace | None:
@@ -168,21 +176,26 @@ def _finish(parser: Parser, words: list[str]) -> argparse.Namespace | None:
 
 
 def _ui(words: list[str]) -> int:
-    """Open the web page; until it exists, say what works."""
-    parser = Parser("aiprod-studio ui", description="Open the studio.", allow_abbrev=False)
-    if _finish(parser, words):
-        sys.stdout.write(WELCOME)
-    return 0
+    """Open the studio in the browser."""
+    parser = Parser(
+        "aiprod-studio ui", description="Open the studio in the browser.", allow_abbrev=False
+    )
+    parser.add_argument("--port", metavar="N", help="the port (default: the first free from 7860)")
+    parser.add_argument("--no-browser", action="store_true", help="serve the page, open nothing")
+    options = _finish(parser, words)
+    if options is None:
+        return 0
+    port = None if options.port is None else _parse_port(options.port)
+    from aiprod_studio.ui.app import open_studio
+
+    return open_studio(port, browser=not options.no_browser)
 
 
-def _train(words: list[str]) -> int:
-    """Hand the words on to the trainer."""
-    from aiprod_studio.training.train import main as train
-
-    try:
-        return train(words)
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+def _parse_port(text: str) -> int:
+    """Return a port; raises `BadRequest` unless it is from 1 to 65,535."""
+    if not text.isdecimal() or not 1 <= int(text) <= PORT_LIMIT:
+        raise BadRequest(f"port is {text[:40]!r}; give a whole number from 1 to {PORT_LIMIT:,}.")
+    return int(text)
 
 
 def _doctor(words: list[str]) -> int:

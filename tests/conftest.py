@@ -18,6 +18,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     """Keep the studio's folders below the test's own temporary folder."""
     monkeypatch.setenv("AIPROD_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("AIPROD_OUTPUTS", raising=False)
+    monkeypatch.delenv("AIPROD_DATABASE", raising=False)
     settings.cache_clear()
     yield
     settings.cache_clear()

@@ -114,7 +114,7 @@ def test_every_test_asserts() -> None:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 text = ast.unparse(node)
                 assert re.search(
-                    r"\bassert\b|\bassert_close\(|pytest\.raises|\bcheck\w*\(", text
+                    r"\bassert\b|\bassert_close\(|pytest\.raises|\bcheck\w*\(|\bexpect\(", text
                 ), f"{name(path)}:{node.name} asserts nothing"
 
 

@@ -73,6 +73,8 @@ def refuse(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["show", "gone.mp4"], "gone.mp4"),
         (["a cat"], "--cli in front"),
         (["ui", "--cli"], "--cli"),
+        (["ui", "--port", "0"], "port is '0'"),
+        (["ui", "--port", "http"], "port is 'http'"),
         (["doctor", "now"], "now"),
     ],
 )
@@ -108,9 +110,9 @@ def test_a_bad_line_in_a_file_is_refused_with_its_place(
 
 
 def test_help_and_the_door_say_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([]) == main(["ui"]) == main(["--help"]) == main(["doctor", "--help"]) == 0
+    assert main(["ui", "--help"]) == main(["--help"]) == main(["doctor", "--help"]) == 0
     out, err = capsys.readouterr()
-    assert "not built yet" in out
+    assert "--no-browser" in out
     assert "--dry-run" in out
     assert err == ""
     assert main(["--version"]) == 0

@@ -1,3 +1,5 @@
+import dataclasses
+
 import torch
 
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig, tokenise
@@ -29,3 +31,17 @@ def test_padding_changes_nothing():
         alone = encoder(tokenise(["a dog"], TINY))[1]
         beside = encoder(tokenise(["a dog", "a much longer one"], TINY))[1][:1]
     torch.testing.assert_close(alone, beside)
+
+
+def test_a_register_with_choices_says_a_row_of_the_codebook():
+    torch.manual_seed(0)
+    encoder = TextEncoder(dataclasses.replace(TINY, choices=(4, 2))).eval()
+    encoder.codebook.copy_(torch.randn(6, 12) * 50)
+    tokens = tokenise(["a dog", "狗"], TINY)
+    with torch.no_grad():
+        features, pooled = encoder(tokens)
+        gathered = encoder.gather(tokens)
+    chosen = (gathered[:, 0] @ encoder.codebook[:4].T).argmax(dim=1)
+    torch.testing.assert_close(features[:, 0], encoder.codebook[:4][chosen], atol=2.0, rtol=0.1)
+    torch.testing.assert_close(features[:, 2], gathered[:, 2])
+    torch.testing.assert_close(pooled, features.mean(dim=1))

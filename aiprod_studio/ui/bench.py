@@ -1,0 +1,81 @@
+"""The bench: everything that the tabs work with, passed whole."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from html import escape
+from typing import Any, ParamSpec
+
+import gradio as gr
+
+from aiprod_studio.errors import StudioError
+from aiprod_studio.jobs.queue import Queue
+from aiprod_studio.library.gallery import Gallery
+from aiprod_studio.ui.form import Form
+from aiprod_studio.ui.machine import Machine
+from aiprod_studio.ui.renderer import Renderer
+from aiprod_studio.ui.texts import Texts
+
+log = logging.getLogger(__name__)
+Inputs = ParamSpec("Inputs")
+
+ASKED: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+"""How what a person does is connected: no spinner over the page, no name in an API."""
+
+STEADY: dict[str, Any] = {**ASKED, "queue": False}
+"""How what happens by itself is connected: at once, as nothing it does can need a message."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The queue, the gallery, the machine, the worker process and the words of the interface."""
+
+    queue: Queue
+    gallery: Gallery
+    machine: Machine
+    renderer: Renderer
+    say: Texts
+
+    def told(self, answer: Callable[Inputs, Any]) -> Callable[Inputs, Any]:
+        """Wrap what answers an `ASKED` event: an error becomes a sentence on the page."""
+
+        @wraps(answer)
+        def guarded(*args: Inputs.args, **kwargs: Inputs.kwargs) -> Any:
+            try:
+                return answer(*args, **kwargs)
+            except Exception as error:  # noqa: BLE001 - the boundary: a traceback is for the log
+                gr.Warning(escape(self.explain(error)), title=self.say("error.title"))
+            return gr.skip()
+
+        return guarded
+
+    def explain(self, error: Exception) -> str:
+        """Return an error as a sentence; one that was not foreseen goes to the log."""
+        if isinstance(error, StudioError):
+            return str(error)
+        log.error("the page failed", exc_info=error)
+        return self.say("error.unforeseen")
+
+
+@dataclass
+class Page:
+    """The page around a tab while it is built: its own `tab`, all `tabs`, its `head`.
+
+    `form` are the components of the form in the order of its fields, and `fill` returns the
+    updates that put a form there; the tab Create sets both.
+    """
+
+    blocks: gr.Blocks
+    tabs: gr.Tabs
+    head: gr.HTML
+    tab: Any = None
+    form: list[Any] = field(default_factory=list)
+    fill: Callable[[Form], list[Any]] = field(default=lambda _: [])
+
+
+def html_block(name: str, value: str = "", script: str | None = None) -> gr.HTML:
+    """Return a block of HTML called `name`; `script` runs once, when the page shows it first."""
+    return gr.HTML(value, elem_id=name, js_on_load=script, apply_default_css=False, padding=False)

@@ -1,0 +1,289 @@
+"""Create: say what the clip shows, see whether it fits, render it, and watch it come to be."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from aiprod_studio.engines.catalog import can_render, cards, find_card
+from aiprod_studio.errors import BadRequest
+from aiprod_studio.library.presets import preset_files
+from aiprod_studio.library.provenance import read_request
+from aiprod_studio.settings import settings
+from aiprod_studio.types import ModelCard
+from aiprod_studio.ui.bench import ASKED, STEADY, Bench, Page, html_block
+from aiprod_studio.ui.board import act, look, predict, queue_clip
+from aiprod_studio.ui.cards import NAME, draw_board, draw_head, draw_plan, draw_trouble
+from aiprod_studio.ui.drafts import queue_drafts
+from aiprod_studio.ui.form import (
+    MOST_DRAFTS,
+    PICTURE,
+    TEXT,
+    Form,
+    from_request,
+    keep_picture,
+    load_form,
+    longest_seconds,
+    save_form,
+    sizes,
+)
+from aiprod_studio.ui.texts import Texts
+from aiprod_studio.ui.theme import read_script
+from aiprod_studio.ui.verdict import Verdict, judge
+
+REFRESH_SECONDS = 1.0
+NAMES = tuple(field.name for field in dataclasses.fields(Form))
+
+
+def build(bench: Bench, page: Page) -> None:
+    """Lay out the tab and connect it."""
+    with gr.Row(elem_classes="as-columns"):
+        with gr.Column(scale=5, min_width=320, elem_classes="as-panel"):
+            form = _lay_form(bench.say)
+            plan = html_block("as-plan")
+            with gr.Row(elem_classes="as-go"):
+                render = gr.Button(
+                    bench.say("create.render"), variant="primary", elem_id="as-render"
+                )
+                drafts = gr.Button(bench.say("create.drafts", count=4), elem_id="as-drafts")
+            html_block("as-keys", f'<p class="as-hint">{bench.say("create.keys")}</p>')
+        with gr.Column(scale=7, min_width=320):
+            script = read_script("wire.js") + read_script("drop.js")
+            board = html_block("as-board", script=script)
+    page.form = list(form.values())
+    page.fill = lambda wanted: _fill(wanted, bench.say)
+    _connect_form(bench, page, form, plan, drafts)
+    _connect_board(bench, page, board, render, drafts)
+
+
+def _lay_form(say: Texts) -> dict[str, Any]:
+    """Lay out the form and return its components by the names of the fields, in their order."""
+    card = find_card(Form().engine)
+    engines = [(each.name, each.id) for each in cards().values() if can_render(each.id)]
+    modes = [(say("mode.text"), TEXT), (say("mode.picture"), PICTURE)]
+    found: dict[str, Any] = {}
+    found["prompt"] = gr.Textbox(
+        label=say("field.prompt"),
+        placeholder=say("create.placeholder"),
+        lines=3,
+        max_lines=12,
+        elem_id="as-prompt",
+        autofocus=True,
+    )
+    found["mode"] = gr.Radio(modes, value=TEXT, label=say("field.mode"), elem_id="as-mode")
+    found["image"] = gr.Image(
+        type="filepath",
+        label=say("field.image"),
+        sources=["upload", "clipboard"],
+        height=220,
+        visible=False,
+        elem_id="as-image",
+    )
+    with gr.Row():
+        found["engine"] = gr.Dropdown(
+            engines, value=card.id, label=say("field.engine"), min_width=140
+        )
+        found["preset"] = gr.Dropdown(
+            _presets(say), value="default", label=say("field.preset"), min_width=140
+        )
+    with gr.Row():
+        found["size"] = gr.Dropdown(
+            _size_choices(card, say),
+            label=say("field.size"),
+            allow_custom_value=True,
+            min_width=140,
+        )
+        found["seed"] = gr.Number(
+            label=say("field.seed"),
+            placeholder=say("create.random"),
+            precision=0,
+            minimum=0,
+            min_width=140,
+        )
+    with gr.Row():
+        found["seconds"] = gr.Slider(
+            0.2,
+            longest_seconds(card),
+            value=card.default_seconds,
+            step=0.1,
+            label=say("field.seconds"),
+            buttons=[],
+            min_width=140,
+        )
+        found["drafts"] = gr.Slider(
+            1, MOST_DRAFTS, value=4, step=1, label=say("field.drafts"), buttons=[], min_width=140
+        )
+    with gr.Accordion(say("create.advanced"), open=False), gr.Row():
+        found |= _lay_advanced(say)
+    return {name: found[name] for name in NAMES}
+
+
+def _lay_advanced(say: Texts) -> dict[str, Any]:
+    """Lay out what few people change, and return it by the names of the fields."""
+    unset = say("create.as_preset")
+    return {
+        "steps": gr.Number(label=say("field.steps"), placeholder=unset, precision=0),
+        "guidance": gr.Number(label=say("field.guidance"), placeholder=unset),
+        "fps": gr.Number(label=say("field.fps"), placeholder=unset),
+        "audio": gr.Checkbox(value=True, label=say("field.audio")),
+    }
+
+
+def _presets(say: Texts) -> list[tuple[str, str]]:
+    """Return the presets as choices; those that are shipped have a name in every language."""
+    shipped = {"default", "draft", "fast", "quality"}
+    return [(say(f"preset.{n}") if n in shipped else n, n) for n in sorted(preset_files())]
+
+
+def _size_choices(card: ModelCard, say: Texts) -> list[tuple[str, str]]:
+    found = [
+        (f"{say(f'shape.{shape}')} {size.replace('x', ' × ')}", size)
+        for shape, size in sizes(card).items()
+    ]
+    # The first choice stands for "as the preset or the engine says".
+    return [(found[0][0], ""), *found[1:]]
+
+
+def _fill(form: Form, say: Texts) -> list[Any]:
+    """Return the updates that put `form` on the page, in the order of its fields."""
+    try:
+        card = find_card(form.engine)
+    except BadRequest:
+        card = find_card(Form().engine)
+    shown: dict[str, Any] = {name: gr.update(value=getattr(form, name)) for name in NAMES}
+    most = longest_seconds(card)
+    shown["engine"] = gr.update(value=card.id)
+    shown["size"] = gr.update(choices=_size_choices(card, say), value=form.size)
+    shown["seconds"] = gr.update(
+        maximum=most, value=min(form.seconds or card.default_seconds, most)
+    )
+    shown["image"] = gr.update(value=form.image, visible=form.mode == PICTURE)
+    return list(shown.values())
+
+
+def _read(values: tuple[Any, ...]) -> Form:
+    """Return the form that the components' values make; its picture is kept for good."""
+    form = Form(**dict(zip(NAMES, values, strict=True)))
+    if form.image:
+        kept = keep_picture(form.image, settings().home / "pictures")
+        form = dataclasses.replace(form, image=kept)
+    return dataclasses.replace(form, size=form.size or "", drafts=int(form.drafts or 1))
+
+
+def _connect_form(
+    bench: Bench, page: Page, form: dict[str, Any], plan: gr.HTML, drafts: gr.Button
+) -> None:
+    """Keep the form, and keep the plan card true, whatever changes."""
+    file = settings().home / "form.json"
+
+    def weigh(*values: Any) -> list[Any]:
+        wanted = _read(values)
+        save_form(wanted, file)
+        label = bench.say("create.drafts", count=wanted.drafts)
+        try:
+            # The card is about the settings; a prompt that is yet to be written is no problem.
+            filled = dataclasses.replace(wanted, prompt=wanted.prompt.strip() or "…")
+            verdict = judge(filled.to_request(), bench.machine.hardware, bench.queue)
+        except BadRequest as error:
+            verdict = Verdict("wrong", reasons=(str(error),))
+        return [draw_plan(verdict, bench.say), gr.update(value=label)]
+
+    def restore() -> list[Any]:
+        return _fill(load_form(file), bench.say)
+
+    def choose_engine(engine: str) -> list[Any]:
+        card = find_card(engine)
+        most = longest_seconds(card)
+        choices = _size_choices(card, bench.say)
+        value = min(card.default_seconds, most)
+        return [gr.update(choices=choices, value=""), gr.update(maximum=most, value=value)]
+
+    # The head changes when the machine becomes known, and with it the verdict.
+    gr.on(
+        [component.change for component in (*page.form, page.head)],
+        bench.told(weigh),
+        page.form,
+        [plan, drafts],
+        trigger_mode="always_last",
+        **ASKED,
+    )
+    form["engine"].input(
+        bench.told(choose_engine), form["engine"], [form["size"], form["seconds"]], **ASKED
+    )
+    form["mode"].change(
+        lambda mode: gr.update(visible=mode == PICTURE), form["mode"], form["image"], **ASKED
+    )
+    page.blocks.load(bench.told(restore), None, page.form, **ASKED).then(
+        bench.told(weigh), page.form, [plan, drafts], **ASKED
+    )
+
+
+def _connect_board(
+    bench: Bench, page: Page, board: gr.HTML, render: gr.Button, drafts: gr.Button
+) -> None:
+    """Let the buttons work, and show what the queue holds, now and every second."""
+    draw: Callable[[], str] = lambda: draw_board(look(bench), bench.say)  # noqa: E731
+    seen = gr.State("")
+
+    def start(*values: Any) -> str:
+        queue_clip(bench, _read(values).to_request())
+        return draw()
+
+    def start_drafts(*values: Any) -> str:
+        form = _read(values)
+        request = form.to_request()
+        queue_drafts(
+            bench.queue,
+            bench.gallery.outputs,
+            request,
+            find_card(request.engine),
+            form.drafts,
+            lambda asked: predict(bench, asked),
+        )
+        return draw()
+
+    def press(event: gr.EventData) -> list[Any]:
+        do, about = event.do, event.id
+        form: list[Any] = [gr.skip()] * len(NAMES)
+        if do == "idea":
+            idea = dataclasses.replace(load_form(settings().home / "form.json"))
+            form = page.fill(dataclasses.replace(idea, prompt=bench.say(f"ideas.{int(about)}")))
+        elif do == "reuse":
+            form = page.fill(from_request(bench.queue.find(about).request))
+        else:
+            act(bench, do, about)
+        return [*form, draw()]
+
+    def take_clip(event: gr.EventData) -> list[Any]:
+        request = read_request(uploaded(event.path))
+        gr.Info(bench.say("create.restored"), title=NAME, duration=4)
+        return page.fill(from_request(request))
+
+    def refresh(last: str) -> Any:
+        try:
+            drawn = draw()
+        except Exception as error:  # noqa: BLE001 - told in the place of the board
+            drawn = draw_trouble(bench.explain(error))
+        head = draw_head(bench.renderer.runs, bench.machine.hardware, bench.say)
+        return gr.skip() if drawn + head == last else (drawn, head, drawn + head)
+
+    render.click(bench.told(start), page.form, board, **ASKED)
+    drafts.click(bench.told(start_drafts), page.form, board, **ASKED)
+    board.select(bench.told(press), None, [*page.form, board], **ASKED)
+    board.upload(bench.told(take_clip), None, page.form, **ASKED)
+    shown = [board, page.head, seen]
+    # A page that is loaded knows nothing of what was shown before, so it begins with nothing seen.
+    page.blocks.load(lambda: refresh(""), None, shown, **STEADY)
+    gr.Timer(REFRESH_SECONDS).tick(refresh, seen, shown, **STEADY)
+
+
+def uploaded(path: str) -> Path:
+    """Return the path of an upload; raises `BadRequest` for any other file of the machine."""
+    found = Path(path).resolve()
+    if not found.is_relative_to((settings().home / "uploads").resolve()):
+        raise BadRequest("This is no file that was dropped here. Drop the clip once more.")
+    return found

@@ -1,0 +1,223 @@
+"""Library: everything that was made; find it, play it, compare it, use it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from aiprod_studio.errors import BadRequest
+from aiprod_studio.library.gallery import Entry, Query, since_days
+from aiprod_studio.types import Request
+from aiprod_studio.ui.bench import ASKED, Bench, Page, html_block
+from aiprod_studio.ui.board import queue_clip
+from aiprod_studio.ui.cards import NAME
+from aiprod_studio.ui.form import from_request
+from aiprod_studio.ui.texts import Texts
+from aiprod_studio.ui.theme import read_script
+from aiprod_studio.ui.tiles import draw_comparison, draw_details, draw_shelf, draw_undo
+
+PAGE = 24
+VARIATIONS = 3
+KINDS: dict[str, bool | None] = {"clips": False, "drafts": True, "all": None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The components of the tab."""
+
+    filters: list[Any]
+    engine: Any
+    shelf: Any
+    count: Any
+    back: Any
+    onward: Any
+    undo: Any
+    panel: Any
+    tray: Any
+    folder: Any
+    number: Any
+    picked: Any
+
+
+def build(bench: Bench, page: Page) -> None:
+    """Lay out the tab and connect it."""
+    layout = _lay(bench.say)
+    with layout.tray:
+        compare = gr.Button(bench.say("library.compare"), size="sm", min_width=120)
+        export = gr.Button(bench.say("library.export"), size="sm", min_width=120)
+        clear = gr.Button(bench.say("library.unpick"), size="sm", min_width=120)
+    _connect_search(bench, page, layout)
+    _connect_clips(bench, page, layout)
+    _connect_tray(bench, layout, compare, export, clear)
+
+
+def _lay(say: Texts) -> Layout:
+    """Lay out the filters, the tray of what is picked, the clip in full and the shelf."""
+    days = [(say(f"library.days_{n}"), n) for n in (0, 1, 7, 30)]
+    kinds = [(say(f"library.{kind}"), kind) for kind in KINDS]
+    with gr.Row(elem_classes="as-filters"):
+        words = gr.Textbox(
+            label=say("library.words"), placeholder=say("library.words_hint"), min_width=220
+        )
+        engine = gr.Dropdown(
+            [(say("library.any"), "")], value="", label=say("field.engine"), min_width=140
+        )
+        since = gr.Dropdown(days, value=0, label=say("library.when"), min_width=140)
+        kind = gr.Dropdown(kinds, value="clips", label=say("library.kind"), min_width=140)
+    undo = html_block("as-undo", script=read_script("wire.js"))
+    tray = gr.Row(visible=False, elem_classes="as-tray")
+    with tray:
+        folder = gr.Textbox(
+            str(Path.home() / "AIPROD Studio"), label=say("library.folder"), min_width=240, scale=3
+        )
+    panel = html_block("as-panel", script=read_script("wire.js"))
+    shelf = html_block("as-shelf", script=read_script("wire.js"))
+    with gr.Row(elem_classes="as-pager"):
+        back = gr.Button(say("library.back"), size="sm", min_width=100)
+        count = html_block("as-count")
+        onward = gr.Button(say("library.onward"), size="sm", min_width=100)
+    return Layout(
+        filters=[words, engine, since, kind],
+        engine=engine,
+        shelf=shelf,
+        count=count,
+        back=back,
+        onward=onward,
+        undo=undo,
+        panel=panel,
+        tray=tray,
+        folder=folder,
+        number=gr.State(0),
+        picked=gr.State(()),
+    )
+
+
+def _connect_search(bench: Bench, page: Page, layout: Layout) -> None:
+    """Show the page of clips that the filters ask for."""
+    inputs = [*layout.filters, layout.number, layout.picked]
+    outputs = [layout.shelf, layout.count, layout.back, layout.onward, layout.number, layout.undo]
+
+    def show(*values: Any) -> list[Any]:
+        return _show(bench, *values)
+
+    def enter(*values: Any) -> list[Any]:
+        bench.gallery.scan()
+        engines = [(bench.say("library.any"), ""), *((e, e) for e in bench.gallery.engines())]
+        return [gr.update(choices=engines), *_show(bench, *values)]
+
+    def search(*values: Any) -> list[Any]:
+        return _show(bench, *values[:4], 0, values[5])
+
+    def turn(step: int) -> Any:
+        def answer(*values: Any) -> list[Any]:
+            return _show(bench, *values[:4], values[4] + step, values[5])
+
+        return bench.told(answer)
+
+    page.tab.select(bench.told(enter), inputs, [layout.engine, *outputs], **ASKED)
+    gr.on(
+        [each.change for each in layout.filters],
+        bench.told(search),
+        inputs,
+        outputs,
+        trigger_mode="always_last",
+        **ASKED,
+    )
+    layout.back.click(turn(-1), inputs, outputs, **ASKED)
+    layout.onward.click(turn(1), inputs, outputs, **ASKED)
+    gr.on([layout.picked.change, layout.panel.change], bench.told(show), inputs, outputs, **ASKED)
+
+
+def _show(bench: Bench, *values: Any) -> list[Any]:
+    """Return the updates that show one page of clips: filters, its number and what is picked."""
+    words, engine, days, kind, number, picked = values
+    query = Query(words or "", engine or "", since_days(days or 0), KINDS[kind])
+    entries, total = bench.gallery.find(query, number * PAGE, PAGE)
+    if not entries and number:
+        return _show(bench, words, engine, days, kind, 0, picked)
+    first = number * PAGE
+    told = bench.say("library.count", first=first + 1, last=first + len(entries), total=total)
+    return [
+        draw_shelf(_with_posters(bench, entries), picked, bench.say),
+        f"<p>{told if total else ''}</p>",
+        gr.update(interactive=number > 0),
+        gr.update(interactive=first + PAGE < total),
+        number,
+        draw_undo(bench.gallery.trash.tokens(), bench.say),
+    ]
+
+
+def _with_posters(bench: Bench, entries: Sequence[Entry]) -> list[tuple[Entry, Path | None]]:
+    return [(entry, bench.gallery.thumbnail(entry.path)) for entry in entries]
+
+
+def _connect_clips(bench: Bench, page: Page, layout: Layout) -> None:
+    """Let the buttons of the tiles and of the clip in full work."""
+
+    def press(picked: Sequence[str], event: gr.EventData) -> list[Any]:
+        do, name = event.do, event.id
+        if do == "pick":
+            rest = tuple(each for each in picked if each != name)
+            chosen = rest if name in picked else (*picked, name)
+            return [gr.skip(), chosen, gr.update(visible=bool(chosen))]
+        [(entry, poster)] = _with_posters(bench, [bench.gallery.entry(name)])
+        return [draw_details(entry, poster, bench.say), gr.skip(), gr.skip()]
+
+    def handle(event: gr.EventData) -> list[Any]:
+        do, name = event.do, event.id
+        form: list[Any] = [gr.skip()] * len(page.form)
+        if do == "close":
+            return ["", gr.skip(), *form]
+        if do == "discard":
+            bench.gallery.discard(name)
+            return ["", gr.skip(), *form]
+        request = Request.from_json(bench.gallery.entry(name).settings["request"])
+        if do == "reuse":
+            form = page.fill(from_request(request))
+        for _ in range(VARIATIONS if do == "vary" else 0):
+            queue_clip(bench, dataclasses.replace(request, seed=None))
+        return ["", gr.update(selected="create"), *form]
+
+    def bring_back(event: gr.EventData) -> str:
+        if event.do == "empty":
+            bench.gallery.trash.empty()
+        else:
+            bench.gallery.restore(event.id)
+        # A panel that changes shows the shelf anew.
+        return f"<!-- {time.monotonic()} -->"
+
+    tray = [layout.panel, layout.picked, layout.tray]
+    layout.shelf.select(bench.told(press), layout.picked, tray, **ASKED)
+    outputs = [layout.panel, page.tabs, *page.form]
+    layout.panel.select(bench.told(handle), None, outputs, **ASKED)
+    layout.undo.select(bench.told(bring_back), None, layout.panel, **ASKED)
+
+
+def _connect_tray(
+    bench: Bench, layout: Layout, compare: gr.Button, export: gr.Button, clear: gr.Button
+) -> None:
+    """Let what is picked be compared and exported."""
+
+    def side_by_side(picked: Sequence[str]) -> str:
+        if len(picked) != 2:
+            raise BadRequest(bench.say("library.pick_two"))
+        entries = [bench.gallery.entry(name) for name in picked]
+        return draw_comparison(_with_posters(bench, entries), bench.say)
+
+    def copy(picked: Sequence[str], folder: str) -> None:
+        if not folder.strip():
+            raise BadRequest(bench.say("library.no_folder"))
+        target = Path(folder.strip()).expanduser()
+        copies = bench.gallery.export(list(picked), target)
+        told = bench.say("library.exported", count=len(copies), folder=escape(str(target)))
+        gr.Info(told, title=NAME, duration=6)
+
+    compare.click(bench.told(side_by_side), layout.picked, layout.panel, **ASKED)
+    export.click(bench.told(copy), [layout.picked, layout.folder], None, **ASKED)
+    clear.click(lambda: ((), gr.update(visible=False)), None, [layout.picked, layout.tray], **ASKED)

@@ -1,0 +1,60 @@
+"""The words of the interface: one TOML file per language, the same keys in each."""
+
+from __future__ import annotations
+
+import locale
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from aiprod_studio.settings import settings
+
+LANGUAGES = {
+    "en": "English",
+    "de": "Deutsch",
+    "es": "Español",
+    "fr": "Français",
+    "ar": "العربية",
+}
+"""Every language of the interface by its code, under its own name."""
+
+RIGHT_TO_LEFT = frozenset({"ar"})
+
+
+class Texts:
+    """The texts of one language; called with a key, it returns the text with the values put in."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._texts = read_texts(language)
+
+    def __call__(self, key: str, **values: Any) -> str:
+        """Return the text under `key`, such as "create.render"."""
+        text = self._texts[key]
+        return text.format(**values) if values else text
+
+    @property
+    def direction(self) -> str:
+        """The direction in which the language is written: ltr or rtl."""
+        return "rtl" if self.language in RIGHT_TO_LEFT else "ltr"
+
+
+def text_file(language: str) -> Path:
+    """Return the file of a language."""
+    return settings().assets / "ui" / "texts" / f"{language}.toml"
+
+
+def read_texts(language: str) -> dict[str, str]:
+    """Return every text of a language by its dotted key."""
+    tables = tomllib.loads(text_file(language).read_text(encoding="utf-8"))
+    return {f"{table}.{name}": text for table, row in tables.items() for name, text in row.items()}
+
+
+def choose_language(wish: str = "") -> str:
+    """Return the wished language, else the system's, else English."""
+    system = os.environ.get("LC_ALL") or os.environ.get("LANG") or locale.getlocale()[0] or ""
+    for code in (wish, system[:2].lower()):
+        if code in LANGUAGES:
+            return code
+    return "en"

@@ -1,0 +1,61 @@
+"""The verdict: whether what the form asks for fits this machine, how long it takes, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiprod_studio.engines.catalog import find_card
+from aiprod_studio.errors import BadRequest, DoesNotFit
+from aiprod_studio.hardware.plan import choose_plan
+from aiprod_studio.jobs.forecast import expect
+from aiprod_studio.jobs.queue import Queue
+from aiprod_studio.types import Hardware, Plan, Request, complete
+
+# What the planner says of a plan that is slower because memory is short.
+_SHORT = ("to save memory", "do not fit")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the plan card says.
+
+    `kind` is "fits", "slower", "no" (does not fit), "wrong" (cannot be rendered as asked) or
+    "unknown"; `seconds` is for all clips; `reasons` tell why.
+    """
+
+    kind: str
+    plan: Plan | None = None
+    peak_bytes: int = 0
+    total_bytes: int = 0
+    seconds: float = 0.0
+    reasons: tuple[str, ...] = ()
+
+
+def judge(request: Request, hardware: Hardware | None, queue: Queue) -> Verdict:
+    """Return the verdict on a request; no error is raised for what cannot be rendered."""
+    try:
+        card = find_card(request.engine)
+        full = complete(request, card)
+        if hardware is None:
+            return Verdict("unknown")
+        plan = choose_plan(hardware, card, full)
+    except BadRequest as error:
+        return Verdict("wrong", reasons=(str(error),))
+    except DoesNotFit as error:
+        return Verdict("no", reasons=(str(error),))
+    lowered = any(short in reason for reason in plan.because for short in _SHORT)
+    return Verdict(
+        "slower" if lowered else "fits",
+        plan,
+        max(plan.peak_bytes.values()),
+        hardware.total_bytes,
+        seconds_of(plan, request.engine, queue),
+        plan.because,
+    )
+
+
+def seconds_of(plan: Plan, engine: str, queue: Queue) -> float:
+    """Return the seconds of a plan, corrected by how long the engine's last clip took."""
+    timings, earlier = queue.usual(engine) or ({}, {})
+    expected = expect(plan.seconds, timings, earlier.get("seconds"))
+    return sum(expected.values()) or plan.seconds

@@ -1,0 +1,56 @@
+// The page's own behaviour: language, light and dark, keys, and clips that play while looked at.
+(() => {
+  const root = document.documentElement;
+  root.lang = window.studio.language;
+  root.dir = window.studio.direction;
+
+  const KEY = 'aiprod-theme';
+  const wish = () => localStorage.getItem(KEY) ?? 'system';
+  const dusk = window.matchMedia('(prefers-color-scheme: dark)');
+  const paint = () => {
+    const dark = wish() === 'dark' || (wish() === 'system' && dusk.matches);
+    document.body.classList.toggle('dark', dark);
+    root.style.colorScheme = dark ? 'dark' : 'light';
+  };
+  paint();
+  dusk.addEventListener('change', paint);
+
+  document.addEventListener('click', (event) => {
+    if (event.target.closest('#as-theme')) {
+      localStorage.setItem(KEY, document.body.classList.contains('dark') ? 'light' : 'dark');
+      paint();
+    }
+    const play = event.target.closest('[data-do="play"]');
+    play?.closest('article').querySelectorAll('video').forEach((video) => {
+      video.currentTime = 0;
+      video.play();
+    });
+  });
+
+  const glance = (event, does) => {
+    const video = event.target.closest?.('.as-glance');
+    if (video) does(video);
+  };
+  const start = (video) => video.play().catch(() => {});
+  const stop = (video) => { video.pause(); video.muted = true; };
+  document.addEventListener('pointerover', (event) => glance(event, start));
+  document.addEventListener('focusin', (event) => glance(event, start));
+  document.addEventListener('pointerout', (event) => glance(event, stop));
+  document.addEventListener('focusout', (event) => glance(event, stop));
+  document.addEventListener('click', (event) => glance(event, (video) => {
+    video.muted = !video.muted;
+    start(video);
+  }));
+
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      const button = document.querySelector('#as-render');
+      if (button?.offsetParent) button.click();
+    }
+    if (event.key !== 'Escape' || event.defaultPrevented) return;
+    // An open list closes first; it says so by its own state.
+    if (document.querySelector('[role="listbox"], [aria-expanded="true"] input')) return;
+    document.querySelector('.as-running [data-do="cancel"]')?.click();
+  }, true);
+})();

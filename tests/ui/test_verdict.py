@@ -1,0 +1,28 @@
+"""The verdict and the plan card."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from aiprod_studio.types import Request
+from aiprod_studio.ui.bench import Bench
+from aiprod_studio.ui.cards import draw_plan
+from aiprod_studio.ui.verdict import judge
+
+
+def test_the_card_says_whether_it_fits_and_why(bench: Bench) -> None:
+    hardware = bench.machine.hardware
+    assert hardware is not None
+    roomy = dataclasses.replace(hardware, free_bytes=2**34, total_bytes=2**34)
+    fits = judge(Request("a dog"), roomy, bench.queue)
+    assert fits.kind == "fits"
+    assert fits.seconds > 0
+    card = draw_plan(fits, bench.say)
+    assert "of 16.0 GB, about" in card
+    assert all(reason in card for reason in fits.reasons)
+    tiny = dataclasses.replace(hardware, free_bytes=2**20)
+    assert judge(Request("a dog"), tiny, bench.queue).kind == "no"
+    wrong = judge(Request("a dog", width=50, height=64), roomy, bench.queue)
+    assert (wrong.kind, wrong.plan) == ("wrong", None)
+    assert "Use 48" in draw_plan(wrong, bench.say)
+    assert judge(Request("a dog"), None, bench.queue).kind == "unknown"
