@@ -127,7 +127,7 @@ class TextEncoder(nn.Module):
         """Map `[B, L]` to the features of the registers `[B, R, D]` and their mean `[B, D]`."""
         gathered = self.gather(tokens)
         said = []
-        rows = self.codebook.split(self.config.choices)
+        rows = torch.split(self.codebook, list(self.config.choices))
         for register, row in zip(gathered.unbind(1), rows, strict=False):
             scores = register @ row.T / register.shape[-1] ** 0.5
             said.append(scores.float().softmax(dim=-1).to(row.dtype) @ row)

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from tests.ui.conftest import Served
 
 pytestmark = pytest.mark.browser
-PATIENCE_MS = 120_000
+PATIENCE_MS = 30_000
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
 

@@ -72,7 +72,7 @@ def _lay_form(say: Texts) -> dict[str, Any]:
         lines=3,
         max_lines=12,
         elem_id="as-prompt",
-        autofocus=True,
+        interactive=False,  # until the form is back, so that it cannot overwrite what is typed
     )
     found["mode"] = gr.Radio(modes, value=TEXT, label=say("field.mode"), elem_id="as-mode")
     found["image"] = gr.Image(
@@ -156,6 +156,7 @@ def _fill(form: Form, say: Texts) -> list[Any]:
         card = find_card(Form().engine)
     shown: dict[str, Any] = {name: gr.update(value=getattr(form, name)) for name in NAMES}
     most = longest_seconds(card)
+    shown["prompt"] = gr.update(value=form.prompt, interactive=True)
     shown["engine"] = gr.update(value=card.id)
     shown["size"] = gr.update(choices=_size_choices(card, say), value=form.size)
     shown["seconds"] = gr.update(
@@ -218,8 +219,8 @@ def _connect_form(
         lambda mode: gr.update(visible=mode == PICTURE), form["mode"], form["image"], **ASKED
     )
     page.blocks.load(bench.told(restore), None, page.form, **ASKED).then(
-        bench.told(weigh), page.form, [plan, drafts], **ASKED
-    )
+        None, js="() => document.querySelector('#as-prompt textarea').focus()"
+    ).then(bench.told(weigh), page.form, [plan, drafts], **ASKED)
 
 
 def _connect_board(
