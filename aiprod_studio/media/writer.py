@@ -52,8 +52,9 @@ class _Format:
 _MP4 = _Format(
     "mp4",
     "libx264",
-    # With more threads x264 now and then gives other bytes for the same frames on a busy machine.
-    {"preset": "medium", "profile": "high", "threads": "1"},
+    # With more threads, or with its macroblock tree, x264 now and then gives other bytes for the
+    # same frames: the tree's look-ahead reads memory that nobody has written.
+    {"preset": "medium", "profile": "high", "threads": "1", "mbtree": "0"},
     "aac",
     (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
     192_000,

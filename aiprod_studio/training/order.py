@@ -12,7 +12,7 @@ from typing import NoReturn
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.settings import settings
 from aiprod_studio.training.clips import ClipFolder, Shelf, find_videos
-from aiprod_studio.training.curriculum import Curriculum, Phase, find_curriculum
+from aiprod_studio.training.curriculum import NETWORKS, Curriculum, Phase, find_curriculum
 from aiprod_studio.training.loop import Course
 from aiprod_studio.training.scenes import SceneSize
 from aiprod_studio.training.spread import Spread
@@ -25,6 +25,7 @@ _ABOUT = "Train the four networks of a family, phase by phase, on scenes or on v
 class Order:
     """What to train: the phases `first` to `last`, within `hours` or each for its own steps.
 
+    `only` is the one network to train; the others stay as their checkpoints are.
     `data` is a folder of captioned videos, or none for scenes; `workers` the processes that make
     scenes beside each that trains. Training stops when `asked` fills (see `loop.listening`).
     """
@@ -37,6 +38,7 @@ class Order:
     hours: float | None = None
     data: Path | None = None
     workers: int = 0
+    only: str | None = None
     asked: Sequence[int] = ()
 
     @property
@@ -44,12 +46,21 @@ class Order:
         """The phases to train."""
         return self.curriculum.phases[self.first - 1 : self.last]
 
+    def trains(self, name: str, phase: Phase) -> bool:
+        """Tell whether a network is trained in a phase."""
+        return name in phase.exercises and self.only in (None, name)
+
     def course(self, name: str, phase: Phase) -> Course:
         """Return the course of a network in a phase; hours go to what is trained, by its share."""
         exercise = phase.exercises[name]
         seconds = None
         if self.hours is not None:
-            shares = sum(e.share for one in self.phases for e in one.exercises.values())
+            shares = sum(
+                each.share
+                for one in self.phases
+                for other, each in one.exercises.items()
+                if self.trains(other, one)
+            )
             seconds = self.hours * 3600 * exercise.share / shares
         return Course(
             name, exercise.rate, exercise.steps, seconds, phase.number, exercise.micro, exercise.ema
@@ -91,6 +102,7 @@ def open_parser() -> Parser:
     add("--phase", type=int, metavar="N", help="train one phase only")
     add("--start-phase", type=int, metavar="A", help="the first phase (default: 1)")
     add("--end-phase", type=int, metavar="B", help="the last phase (default: 5)")
+    add("--only", choices=NETWORKS, metavar="NETWORK", help=f"one of: {', '.join(NETWORKS)}")
     add("--resume", action="store_true", help="go on from the checkpoints in the folder")
     add("--hours", type=float, metavar="H", help="train by the clock (default: by steps)")
     add("--device", help="cpu, cuda, cuda:1, mps, … (default: the best one)")
@@ -122,7 +134,9 @@ def read_order(options: argparse.Namespace, spread: Spread) -> Order:
     if workers is None:
         workers = 0 if spread.device.type == "cpu" else 4
     data = None if options.data == "scenes" else Path(options.data).expanduser()
-    order = Order(curriculum, folder, spread, first, last, hours, data, max(0, workers))
+    order = Order(
+        curriculum, folder, spread, first, last, hours, data, max(0, workers), options.only
+    )
     order.check()
     return order
 

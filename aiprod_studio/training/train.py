@@ -81,7 +81,7 @@ def _teach(
     """Train one network through its phases; return its average, frozen, on the device."""
     network.to(order.spread.device).requires_grad_(True)
     for phase in order.phases:
-        if name not in phase.exercises:
+        if not order.trains(name, phase):
             continue
         samples = order.folder / "samples"
         clips = order.open_clips(phase.size) if name != "text_encoder" else None
@@ -114,7 +114,7 @@ def _announce(order: Order) -> None:
         | {"steps": course.steps, "seconds": course.seconds}
         for name in NETWORKS
         for phase in order.phases
-        if name in phase.exercises
+        if order.trains(name, phase)
         for course in [order.course(name, phase)]
     ]
     run = {"title": order.curriculum.description, "networks": NETWORKS, "courses": courses}

@@ -66,7 +66,9 @@ def open_studio(port: int | None = None, browser: bool = True) -> int:
             while not stop.wait(1.0):
                 pass
         finally:
-            # An open tab keeps a connection for its events, which would hold up the end.
+            # An open tab keeps a connection for its events, which would hold up the end; the
+            # server takes that for an error and would print it.
+            logging.getLogger("uvicorn.error").disabled = True
             blocks.server.force_exit = True
             blocks.close(verbose=False)
     return 0

@@ -328,3 +328,17 @@ def test_frames_are_taken_one_by_one(tmp_path, moving):
 
     assert write_video(tmp_path / "a.mp4", watched(), 24) == 100
     assert taken == list(range(100))
+
+
+def test_the_same_small_moving_frames_give_the_same_bytes_every_time(tmp_path):
+    rows, columns = np.mgrid[:64, :64]
+    waves = [np.sin(rows / 5 + shift) + np.cos(columns / 7 - shift) for shift in range(5)]
+    frames = [np.repeat(((wave + 2) * 63).astype(np.uint8)[..., None], 3, 2) for wave in waves]
+    written = set()
+    for number in range(12):
+        # What lies in memory that is taken anew differs from turn to turn.
+        rubbish = [np.full(5_000 * (size + 1) + 977 * number, number) for size in range(20)]
+        del rubbish
+        write_video(tmp_path / "clip.mp4", frames, 8)
+        written.add((tmp_path / "clip.mp4").read_bytes())
+    assert len(written) == 1

@@ -41,6 +41,12 @@ def test_all_four_networks_are_trained_phase_by_phase_and_resumed(words, tmp_pat
     assert "data:image/webp" in page
 
 
+def test_one_network_is_trained_alone_and_the_others_stay(words, tmp_path, caplog):
+    assert main([*words, "--end-phase", "1", "--only", "text_encoder"]) == 0
+    assert [path.stem for path in (tmp_path / "run").glob("*.jsonl")] == ["text_encoder"]
+    assert "backbone has no exercise" in caplog.text
+
+
 def test_a_signal_saves_and_the_exit_code_is_0(words, tmp_path, capsys):
     folder = tmp_path / "run"
 
