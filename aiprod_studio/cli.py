@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from aiprod_studio import __version__
 from aiprod_studio.batch import (
@@ -29,6 +29,7 @@ from aiprod_studio.batch import (
     read_lines,
 )
 from aiprod_studio.errors import BadRequest, Cancelled, StudioError
+from aiprod_studio.options import Parser
 from aiprod_studio.report import (
     Outcome,
     clock,
@@ -76,16 +77,6 @@ engine, width, height, seconds, fps, seed, steps, guidance, audio, image. Progre
 the path of every finished clip to stdout. Exit codes: 0 all is well, 1 something failed on the
 way, 2 the input was refused and nothing was rendered, 130 stopped by Ctrl-C.
 """
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are `BadRequest`s."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise `BadRequest` with argparse's complaint as a sentence."""
-        raise BadRequest(
-            f"{message[:1].upper()}{message[1:]}. Run 'aiprod-studio --help' to see every option."
-        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import logging
 import signal
@@ -15,6 +14,7 @@ from aiprod_studio.errors import StudioError
 from aiprod_studio.jobs.device import own_device
 from aiprod_studio.jobs.queue import Queue
 from aiprod_studio.jobs.worker import Order, Render, clear, work
+from aiprod_studio.options import Parser
 from aiprod_studio.settings import settings
 from aiprod_studio.studio import Studio
 from aiprod_studio.types import Progress, Record
@@ -34,7 +34,7 @@ def main(words: Sequence[str]) -> int:
     One worker a machine renders: another one waits for its end, or with --drain leaves the queue
     to it. Raises `QueueUnavailable` when the queue's database cannot be opened.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         "aiprod-studio worker", description="Render the jobs of the queue, one after the other."
     )
     parser.add_argument("--drain", action="store_true", help="end when no job waits any more")

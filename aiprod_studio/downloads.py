@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 from aiprod_studio.engines.catalog import can_render, cards, rows
 from aiprod_studio.engines.hub import licences
@@ -28,22 +28,12 @@ from aiprod_studio.engines.hub.survey import (
     this_hub,
 )
 from aiprod_studio.errors import BadRequest, Cancelled, StudioError
+from aiprod_studio.options import Parser
 from aiprod_studio.settings import settings
 
 PLAIN_PAUSE = 10.0
 STOPPED = "Stopped. What has arrived is kept; run the same command again to go on."
 UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9}
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are `BadRequest`s."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise `BadRequest` with argparse's complaint as a sentence."""
-        raise BadRequest(
-            f"{message[:1].upper()}{message[1:]}. Run 'aiprod-studio models --help' to see "
-            "every option."
-        )
 
 
 def main(words: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from aiprod_studio.engines.catalog import can_render, cards
 from aiprod_studio.errors import BadRequest, StudioError
@@ -14,6 +14,7 @@ from aiprod_studio.hardware.calibration import apply_measured, read_measured
 from aiprod_studio.hardware.imagined import imagine, parse_gigabytes
 from aiprod_studio.hardware.nearest import AsksTooMuch
 from aiprod_studio.hardware.plan import choose_plan
+from aiprod_studio.options import Parser
 from aiprod_studio.settings import settings
 from aiprod_studio.types import Hardware, ModelCard, Plan, Request, complete
 
@@ -26,17 +27,6 @@ NUMBERS = {
     "guidance": (float, "N", "how closely the prompt is followed"),
 }
 MEASURED = "calibration.json"
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are `BadRequest`s."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise `BadRequest` with argparse's complaint as a sentence."""
-        raise BadRequest(
-            f"{message[:1].upper()}{message[1:]}. Run 'aiprod-studio plan --help' to see every "
-            "option."
-        )
 
 
 def main(words: Sequence[str]) -> int:

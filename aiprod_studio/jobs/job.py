@@ -10,7 +10,6 @@ from aiprod_studio.types import Request
 
 WAITING = ("queued", "paused")
 ENDED = ("done", "failed", "cancelled")
-STATES = ("queued", "running", "paused", "done", "failed", "cancelled")
 
 
 @dataclass(frozen=True)

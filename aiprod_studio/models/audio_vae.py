@@ -13,7 +13,6 @@ HOP = 160
 _WINDOW = 640
 _BINS = _WINDOW // 2 + 1
 _GROUP = 8  # spectrogram columns that one latent covers
-LATENT_RATE = SAMPLE_RATE / HOP / _GROUP
 _FLOOR = 0.01
 _PHASE_ROUNDS = 24
 

@@ -7,9 +7,9 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from aiprod_studio.errors import BadRequest
+from aiprod_studio.options import Parser
 from aiprod_studio.settings import settings
 from aiprod_studio.training.clips import ClipFolder, Shelf, find_videos
 from aiprod_studio.training.curriculum import NETWORKS, Curriculum, Phase, find_curriculum
@@ -79,17 +79,6 @@ class Order:
             self.spread.check_batch(exercise.picture_batch)
         if self.data is not None:
             find_videos(self.data)
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are `BadRequest`s."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise `BadRequest` with argparse's complaint as a sentence."""
-        raise BadRequest(
-            f"{message[:1].upper()}{message[1:]}. Run 'aiprod-studio train --help' to see every "
-            "option."
-        )
 
 
 def open_parser() -> Parser:
