@@ -20,9 +20,11 @@ from aiprod_studio.training.choreography import (
 from aiprod_studio.training.painting import HOUR_LIGHT, Backdrop, paint_ground, paint_sky
 from aiprod_studio.training.sounds import synthesise
 from aiprod_studio.training.weather import CLOUDS, fall, veil
-from aiprod_studio.training.world import ABSENT, load_sprites, load_world
+from aiprod_studio.training.world import ABSENT, held_out_combinations, load_sprites, load_world
 
 CELL = 16
+_COMBINED = ("subjects", "places", "motions")
+_TRIES = 99  # to draw a combination of the kind asked for
 _MARGIN = 1.35  # a painted canvas is this much larger than the frame, for the camera to move
 
 
@@ -90,10 +92,17 @@ class _Box:
 
 
 def make_scenes(
-    batch: int, size: SceneSize, dice: torch.Generator, lesson: Lesson | None = None
+    batch: int,
+    size: SceneSize,
+    dice: torch.Generator,
+    lesson: Lesson | None = None,
+    held_out: bool = False,
 ) -> Scenes:
-    """Compose `batch` random scenes; the same state of `dice` gives the same scenes."""
-    labels = draw_labels(batch, dice, lesson)
+    """Compose `batch` random scenes; the same state of `dice` gives the same scenes.
+
+    `held_out` asks for combinations that training never shows, as `draw_labels` does.
+    """
+    labels = draw_labels(batch, dice, lesson, held_out)
     time = scene_time(batch, size, dice)
     path, events = choreograph(labels, time, dice)
     path, other = pair(labels["relations"], path, dice)
@@ -105,21 +114,30 @@ def make_scenes(
 
 
 def draw_labels(
-    batch: int, dice: torch.Generator, lesson: Lesson | None = None
+    batch: int, dice: torch.Generator, lesson: Lesson | None = None, held_out: bool = False
 ) -> dict[str, Tensor]:
     """Return random class numbers `[B]` of every kind of concept that the lesson teaches.
 
     `others` is the second subject, `ABSENT` where the first one is alone; where there is no sky
-    the weather is clear.
+    the weather is clear. Combinations of subject, place and motion that are held out are never
+    drawn, or alone; a lesson that has none of the kind asked for shows what it has.
     """
-    labels, world = {}, load_world()
-    for kind, table in world.kinds.items():
-        taught = getattr(lesson or Lesson(), kind)
+    lesson, world = lesson or Lesson(), load_world()
+
+    def draw(kind: str) -> Tensor:
+        taught = getattr(lesson, kind)
+        table = world.kinds[kind]
         rows = [row for row, concept in enumerate(table) if not taught or concept.id in taught]
-        labels[kind] = torch.tensor(rows)[torch.randint(len(rows), (batch,), generator=dice)]
-        if kind == "subjects":
-            others = torch.tensor(rows)[torch.randint(len(rows), (batch,), generator=dice)]
-    labels["others"] = torch.where(labels["relations"] > 0, others, ABSENT)
+        return torch.tensor(rows)[torch.randint(len(rows), (batch,), generator=dice)]
+
+    labels = {kind: draw(kind) for kind in world.kinds}
+    for _ in range(_TRIES):
+        drawn = tuple(labels[kind] for kind in _COMBINED)
+        wrong = held_out_combinations()[drawn] != held_out
+        if not wrong.any():
+            break
+        labels |= {kind: torch.where(wrong, draw(kind), labels[kind]) for kind in _COMBINED}
+    labels["others"] = torch.where(labels["relations"] > 0, draw("subjects"), ABSENT)
     airless = [row for row, place in enumerate(world.places) if place.facts.get("airless")]
     labels["weathers"][torch.isin(labels["places"], torch.tensor(airless))] = 0
     return labels
@@ -278,14 +296,3 @@ def _middles(count: int) -> Tensor:
     """Return the middles of `count` equal parts of 0…1."""
     return (torch.arange(count) + 0.5) / count
 
-
-def _look(cameras: Tensor, time: Tensor, dice: torch.Generator) -> View:
-    """Return where cameras look over time."""
-    B = len(cameras)
-    names = [c.id for c in load_world().cameras]
-    side = (torch.rand(B, 1, generator=dice) < 0.5).float() * 2 - 1
-    t = time - 1.0
-    pan = (cameras == names.index("pan")).float().view(B, 1) * side * 0.22 * t
-    tilt = (cameras == names.index("tilt")).float().view(B, 1) * -0.12 * t
-    zoom = (cameras == names.index("zoom")).float().view(B, 1) * 0.25 * t
-    return View(pan.clamp(-0.3, 0.3), tilt.clamp(-0.14, 0.14), zoom.clamp(-0.28, 0.3))

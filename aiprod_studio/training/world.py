@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from aiprod_studio.settings import settings
 ABSENT = -1  # the class number of what is not there, or is not said
 SPRITE_PIXELS = 128
 _COLUMNS = 16
+_HELD_OUT = 0.15
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,23 @@ def load_world() -> World:
 def _read_concept(row: dict[str, Any]) -> Concept:
     facts = {key: value for key, value in row.items() if key not in ("id", "words")}
     return Concept(row["id"], tuple(row.get("words", ())), facts)
+
+
+@cache
+def held_out_combinations() -> Tensor:
+    """Return which subjects in which places with which motions are never trained on.
+
+    The truth values `[subjects, places, motions]` depend on names alone: a world may grow.
+    """
+    world = load_world()
+    shares = [
+        hashlib.sha256(f"{subject.id}/{place.id}/{motion.id}".encode()).digest()[0] / 256
+        for subject in world.subjects
+        for place in world.places
+        for motion in world.motions
+    ]
+    shape = len(world.subjects), len(world.places), len(world.motions)
+    return torch.tensor(shares).view(shape) < _HELD_OUT
 
 
 @cache
