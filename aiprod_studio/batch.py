@@ -66,6 +66,8 @@ def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:
 def _parse(name: str, text: str) -> Any:
     """Return `text` as the type of the request's field `name`."""
     hint = typing.get_type_hints(Request)[name]
+    if typing.get_origin(hint) is tuple:
+        return tuple(part.strip() for part in text.split(";") if part.strip())
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if str in kinds:
         return text

@@ -73,9 +73,10 @@ USAGE = """aiprod-studio --cli PROMPT [PROMPT ...] [options]
 DETAILS = """\
 Options are defaults for the lines of a file: a preset gives way to an option, an option to the
 line's own value. A .csv or .jsonl file has a column for each of these that it needs: prompt,
-engine, width, height, seconds, fps, seed, steps, guidance, audio, image. Progress goes to stderr,
-the path of every finished clip to stdout. Exit codes: 0 all is well, 1 something failed on the
-way, 2 the input was refused and nothing was rendered, 130 stopped by Ctrl-C.
+engine, width, height, seconds, fps, seed, steps, guidance, audio, image, loras (with ; between
+them). Progress goes to stderr, the path of every finished clip to stdout. Exit codes: 0 all is
+well, 1 something failed on the way, 2 the input was refused and nothing was rendered, 130 stopped
+by Ctrl-C.
 """
 
 
@@ -254,6 +255,7 @@ def _render_parser() -> Parser:
     add("--preset", metavar="NAME", help="default, draft, fast, quality or one of your own")
     for name, (unit, text) in TEXT_OPTIONS.items():
         add(f"--{name}", metavar=unit, help=text)
+    add("--lora", action="append", metavar="FILE|REPO[:W]", help="a LoRA and its weight; repeat")
     add("--audio", action=argparse.BooleanOptionalAction, help="with or without sound")
     add("--count", metavar="N", default="1", help="clips per prompt, with seeds counting up")
     home = str(settings().outputs).replace("%", "%%")
@@ -336,6 +338,8 @@ def _read_options(options: argparse.Namespace) -> dict[str, Any]:
     given = parse_values({name: text for name, text in texts.items() if text is not None})
     if "image" in given:
         given["image"] = str(_find_path(given["image"]))
+    if options.lora is not None:
+        given["loras"] = tuple(options.lora)
     if options.audio is not None:
         given["audio"] = options.audio
     return given

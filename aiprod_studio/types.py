@@ -22,7 +22,8 @@ class Request:
     """One clip as a person asks for it; `None` means "what the engine finds best".
 
     Sizes are pixels of the finished file, `seconds` its length, `fps` frames a second,
-    `image` a picture that the first frame must show.
+    `image` a picture that the first frame must show, `loras` the LoRAs to add to the model, each
+    a file or a repository of the Hub, with ":" and a weight where that is not 1.
     Raises `BadRequest` when a value can suit no engine at all.
     """
 
@@ -37,6 +38,7 @@ class Request:
     guidance: float | None = None
     audio: bool = True
     image: str | None = None
+    loras: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values of a wrong type or out of every engine's range."""
@@ -58,7 +60,7 @@ class Request:
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as a plain dictionary that `from_json` reads back."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "loras": list(self.loras)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Request:
@@ -72,6 +74,8 @@ class Request:
             )
         if "prompt" not in values:
             raise BadRequest("The prompt is missing. Add a 'prompt' to every entry.")
+        if isinstance(values.get("loras"), list):
+            values = {**values, "loras": tuple(values["loras"])}
         return cls(**values)
 
 
@@ -90,6 +94,10 @@ def _check_types(request: Request) -> None:
     """Raise `BadRequest` for a field whose value is not of the annotated type, or not finite."""
     for name, hint in typing.get_type_hints(Request).items():
         value = getattr(request, name)
+        if typing.get_origin(hint) is tuple:
+            if not isinstance(value, tuple) or not all(isinstance(one, str) for one in value):
+                raise BadRequest(f"{name} is {value!r}; it must be a list of texts.")
+            continue
         allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
         if float in allowed and type(value) is int:
             continue
@@ -173,6 +181,7 @@ class ModelCard:
     renders by itself (none: only the trained one), `frame_step` k the rule "frames = k·n + 1",
     `flops_per_token` the arithmetic of one denoiser evaluation, `part_bytes` weights on disk.
     A model with `parts` can be placed and quantised part by part; one without stays whole.
+    `tasks` are what it can make a clip of: text, image (its first frame), keyframes, lora.
     """
 
     id: str
@@ -195,6 +204,7 @@ class ModelCard:
     areas: tuple[int, ...] = ()
     parts: dict[str, Part] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
+    tasks: tuple[str, ...] = ("text", "image")
 
 
 @dataclass(frozen=True)
@@ -283,6 +293,15 @@ def complete(request: Request, card: ModelCard) -> Request:
     }
     missing = {name: value for name, value in defaults.items() if getattr(request, name) is None}
     full = dataclasses.replace(request, **missing)  # type: ignore[arg-type]
+    for given, task, what in (
+        (full.image, "image", "begin with a picture"),
+        (full.loras, "lora", "use LoRAs"),
+    ):
+        if given and task not in card.tasks:
+            raise BadRequest(
+                f"{card.name} cannot {what}. Leave that out, or choose an engine that can: "
+                "'aiprod-studio models list' shows what each one can do."
+            )
     for name in ("width", "height"):
         side = getattr(full, name)
         if side % card.size_step:

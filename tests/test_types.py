@@ -110,3 +110,12 @@ def test_the_advised_longest_clip_is_accepted() -> None:
 def test_requests_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Request("a cat").seed = 1  # type: ignore[misc]
+
+
+def test_loras_are_texts_and_need_an_engine_that_takes_them():
+    request = Request("a cat", loras=("style.safetensors:0.8", "owner/name"))
+    assert Request.from_json(request.to_json()) == request
+    with pytest.raises(BadRequest, match="list of texts"):
+        Request("a cat", loras=["style"])  # type: ignore[arg-type]
+    with pytest.raises(BadRequest, match="cannot use LoRAs"):
+        complete(request, CARD)

@@ -59,6 +59,9 @@ def _card(row: dict[str, Any]) -> ModelCard:
     fields = {field.name for field in dataclasses.fields(ModelCard)}
     values = _tuples({key: value for key, value in row.items() if key in fields})
     values["parts"] = {name: _part(table) for name, table in row.get("parts", {}).items()}
+    if "variants" in row:
+        tasks = [task for variant in row["variants"] for task in variant["tasks"]]
+        values["tasks"] = (*dict.fromkeys(tasks), "lora")
     values["memory"] = Memory(**_tuples(row.get("memory", {})))
     return ModelCard(**values)
 

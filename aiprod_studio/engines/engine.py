@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -26,10 +26,26 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Text:
-    """A prompt as the denoiser reads it: features `[1, L, D]` and a pooled vector `[1, D]`."""
+    """A prompt as the denoiser reads it: features `[1, L, D]` and a pooled vector `[1, D]`.
+
+    `more` is what else a family's denoiser reads, under names of its own.
+    """
 
     features: Tensor
     pooled: Tensor
+    more: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures `[H, W, 3]`, of the canvas's size, that a clip must begin and end with."""
+
+    first: Frame | None = None
+    last: Frame | None = None
+
+
+Given = dict[str, Tensor]
+"""What a denoiser reads of pictures, under its family's own names; empty where there are none."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +62,19 @@ class Parts(Protocol):
     def encode_text(self, prompt: str) -> Text:
         """Return the features of a prompt in any language; "" is the absence of one."""
 
-    def encode_media(self, frames: Frames) -> Tensor:
-        """Return video latents of frames `[4k + 1, H, W, 3]`."""
+    def encode_media(self, pictures: Pictures, plan: Plan) -> Given:
+        """Return what the denoiser reads of pictures that the clip must show."""
 
     def denoise(
         self,
         text: Text,
         nothing: Text,
-        first: Tensor | None,
+        given: Given,
         request: Request,
         plan: Plan,
         on_step: OnStep,
     ) -> Latents:
-        """Return the latents of one clip; `first` are latents that its first frame must keep."""
+        """Return the latents of one clip; `given` is what `encode_media` made of its pictures."""
 
     def decode_video(self, latents: Latents, plan: Plan) -> Frames:
         """Return frames `[T, H, W, 3]` of the plan's canvas."""
@@ -75,7 +91,7 @@ class Resumable(Parts, Protocol):
         self,
         text: Text,
         nothing: Text,
-        first: Tensor | None,
+        given: Given,
         request: Request,
         plan: Plan,
         on_step: OnStep,

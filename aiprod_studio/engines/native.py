@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from aiprod_studio.engines.bundle import Networks, load_bundle
-from aiprod_studio.engines.engine import Frame, Frames, Latents, OnStep, Sound, Text
+from aiprod_studio.engines.engine import (
+    Frame,
+    Frames,
+    Given,
+    Latents,
+    OnStep,
+    Pictures,
+    Sound,
+    Text,
+)
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, latent_count
 from aiprod_studio.models.text_encoder import tokenise
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
@@ -53,17 +62,19 @@ class NativeParts:
         with torch.inference_mode():
             return Text(*encoder(tokenise([prompt], encoder.config).to(self.device)))
 
-    def encode_media(self, frames: Frames) -> Tensor:
-        """Return video latents `[1, C, k + 1, H/16, W/16]` of frames `[4k + 1, H, W, 3]`."""
-        video = torch.tensor(frames, device=self.device).permute(3, 0, 1, 2).unsqueeze(0)
+    def encode_media(self, pictures: Pictures, plan: Plan) -> Given:
+        """Return the video latents `[1, C, 1, H/16, W/16]` of the first picture as `first`."""
+        if pictures.first is None:
+            return {}
+        video = torch.tensor(pictures.first, device=self.device).permute(2, 0, 1)[None, :, None]
         with torch.inference_mode():
-            return self.networks.video_vae.encode(video.float() / 127.5 - 1)
+            return {"first": self.networks.video_vae.encode(video.float() / 127.5 - 1)}
 
     def denoise(
         self,
         text: Text,
         nothing: Text,
-        first: Tensor | None,
+        given: Given,
         request: Request,
         plan: Plan,
         on_step: OnStep,
@@ -90,7 +101,7 @@ class NativeParts:
                 piece.view(shape)
                 for piece, shape in zip(torch.split(x, sizes), shapes, strict=True)
             ]
-            return self._predict(parts, t, text if told else nothing, first, fps)
+            return self._predict(parts, t, text if told else nothing, given.get("first"), fps)
 
         def tell(point: Point) -> None:
             if on_point:

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from torch import Tensor
-
-from aiprod_studio.engines.engine import Frames, Latents, Parts, Resumable, Sound, Text
+from aiprod_studio.engines.engine import (
+    Frames,
+    Given,
+    Latents,
+    Parts,
+    Pictures,
+    Resumable,
+    Sound,
+    Text,
+)
 from aiprod_studio.graph.graph import Graph, Step
 from aiprod_studio.graph.trail import Trail
 from aiprod_studio.media.clip import Clip
@@ -54,17 +60,17 @@ class _Work:
     def encode_nothing(self) -> Text:
         return self.parts.encode_text("")
 
-    def encode_image(self) -> Tensor | None:
+    def encode_pictures(self) -> Given:
         if self.request.image is None:
-            return None
+            return {}
         picture = fit(read_image(Path(self.request.image)), self.plan.width, self.plan.height)
-        return self.parts.encode_media(picture[np.newaxis])
+        return self.parts.encode_media(Pictures(first=picture), self.plan)
 
-    def denoise(self, text: Text, nothing: Text, first: Tensor | None) -> Latents:
+    def denoise(self, text: Text, nothing: Text, given: Given) -> Latents:
         def on_step(done: int, total: int) -> None:
             self.tell(Progress("denoise", done, total))
 
-        parts, asked = self.parts, (text, nothing, first, self.request, self.plan, on_step)
+        parts, asked = self.parts, (text, nothing, given, self.request, self.plan, on_step)
         if self.trail is None:
             return parts.denoise(*asked)
         found = self.trail.find(self.mark)
@@ -125,8 +131,8 @@ def build_graph(
         (
             Step("prompt", work.encode_prompt, (), (*network, request.prompt)),
             Step("nothing", work.encode_nothing, (), network),
-            Step("first", work.encode_image, (), (*canvas, picture)),
-            Step("latents", work.denoise, ("prompt", "nothing", "first"), (*canvas, *asked)),
+            Step("given", work.encode_pictures, (), (*canvas, picture)),
+            Step("latents", work.denoise, ("prompt", "nothing", "given"), (*canvas, *asked)),
             Step("frames", work.decode_video, ("latents",), (plan.tile,)),
             Step("sound", work.decode_audio, ("latents",)),
             Step("enlarged", work.enlarge, ("frames",), work.size),

@@ -18,6 +18,7 @@ from aiprod_studio.ui.form import Form
 from aiprod_studio.ui.machine import Machine
 from aiprod_studio.ui.renderer import Renderer
 from aiprod_studio.ui.texts import Texts
+from aiprod_studio.ui.weights import Weights
 
 log = logging.getLogger(__name__)
 Inputs = ParamSpec("Inputs")
@@ -31,13 +32,14 @@ STEADY: dict[str, Any] = {**ASKED, "queue": False}
 
 @dataclass(frozen=True)
 class Bench:
-    """The queue, the gallery, the machine, the worker process and the words of the interface."""
+    """The queue, the gallery, the machine, the worker process, the words, the engines' weights."""
 
     queue: Queue
     gallery: Gallery
     machine: Machine
     renderer: Renderer
     say: Texts
+    weights: Weights = field(default_factory=Weights)
 
     def told(self, answer: Callable[Inputs, Any]) -> Callable[Inputs, Any]:
         """Wrap what answers an `ASKED` event: an error becomes a sentence on the page."""

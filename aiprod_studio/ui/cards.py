@@ -36,27 +36,38 @@ def media_url(path: Path) -> str:
     return f"gradio_api/file={quote(path.as_posix())}"
 
 
-def draw_button(do: str, label: str, about: str = "", kind: str = "quiet") -> str:
-    """Return a button that asks for `do` with `about`, a job, a clip or a token."""
+def draw_button(
+    do: str, label: str, about: str = "", kind: str = "quiet", sure: str = ""
+) -> str:
+    """Return a button that asks for `do` with `about`, a job, a clip, a model or a token.
+
+    Where `sure` is a question, it is asked first.
+    """
+    question = f'data-sure="{escape(sure)}" ' if sure else ""
     return (
-        f'<button type="button" class="as-button as-{kind}" data-do="{escape(do)}" '
+        f'<button type="button" class="as-button as-{kind}" data-do="{escape(do)}" {question}'
         f'data-id="{escape(about)}">{escape(label)}</button>'
     )
 
 
 def draw_plan(verdict: Verdict, say: Texts) -> str:
     """Return the card that tells, before anything is rendered, whether it fits and how long."""
-    values = {
-        "peak": f"{verdict.peak_bytes / 2**30:.1f}",
-        "total": f"{verdict.total_bytes / 2**30:.1f}",
-        "time": clock(verdict.seconds),
-    }
-    head = say(f"plan.{verdict.kind}", **values)
+    head = tell_verdict(verdict, say)
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict.reasons)
     return (
         f'<div class="as-card as-plan as-{verdict.kind}" role="status" data-kind="{verdict.kind}">'
         f'<p class="as-verdict">{escape(head)}</p><ul>{reasons}</ul></div>'
     )
+
+
+def tell_verdict(verdict: Verdict, say: Texts) -> str:
+    """Return a verdict on one line: does it fit, how much memory, how long."""
+    values = {
+        "peak": f"{verdict.peak_bytes / 2**30:.1f}",
+        "total": f"{verdict.total_bytes / 2**30:.1f}",
+        "time": clock(verdict.seconds),
+    }
+    return say(f"plan.{verdict.kind}", **values)
 
 
 def draw_head(worker: bool, hardware: Hardware | None, say: Texts) -> str:

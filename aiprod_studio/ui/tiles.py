@@ -100,11 +100,7 @@ def draw_undo(tokens: list[str], say: Texts) -> str:
         return ""
     text = escape(say("library.in_trash", count=len(tokens)))
     actions = draw_button("undo", say("library.undo"), tokens[0])
-    sure = escape(say("library.empty_sure"))
-    actions += (
-        f'<button type="button" class="as-button as-quiet" data-do="empty" data-sure="{sure}">'
-        f"{escape(say('library.empty'))}</button>"
-    )
+    actions += draw_button("empty", say("library.empty"), sure=say("library.empty_sure"))
     return (
         f'<div class="as-card as-undo" role="status"><span>{text}</span>'
         f'<p class="as-actions">{actions}</p></div>'

@@ -9,7 +9,7 @@ from aiprod_studio.errors import BadRequest, DoesNotFit
 from aiprod_studio.hardware.plan import choose_plan
 from aiprod_studio.jobs.forecast import expect
 from aiprod_studio.jobs.queue import Queue
-from aiprod_studio.types import Hardware, Plan, Request, complete
+from aiprod_studio.types import Hardware, ModelCard, Plan, Request, complete
 
 # What the planner says of a plan that is slower because memory is short.
 _SHORT = ("to save memory", "do not fit")
@@ -35,6 +35,14 @@ def judge(request: Request, hardware: Hardware | None, queue: Queue) -> Verdict:
     """Return the verdict on a request; no error is raised for what cannot be rendered."""
     try:
         card = find_card(request.engine)
+    except BadRequest as error:
+        return Verdict("wrong", reasons=(str(error),))
+    return weigh(request, card, hardware, queue)
+
+
+def weigh(request: Request, card: ModelCard, hardware: Hardware | None, queue: Queue) -> Verdict:
+    """Return the verdict on a request to the model of `card`, whether or not it renders yet."""
+    try:
         full = complete(request, card)
         if hardware is None:
             return Verdict("unknown")

@@ -18,6 +18,7 @@ from huggingface_hub.hf_api import ModelInfo
 from aiprod_studio import __version__
 from aiprod_studio.engines.hub import licences
 from aiprod_studio.engines.hub.cache import RemoteFile, RepoCache, size_of
+from aiprod_studio.engines.hub.choices import chosen_folder
 from aiprod_studio.engines.hub.errors import (
     BadToken,
     DiskFull,
@@ -47,10 +48,10 @@ class Hub:
 
 
 def this_hub() -> Hub:
-    """Return the Hub as this process's environment names it (HF_ENDPOINT, HF_HOME, HF_TOKEN …)."""
+    """Return the Hub as a person chose it, else as the environment names it (HF_HOME, HF_TOKEN …)."""
     return Hub(
         endpoint=constants.ENDPOINT,
-        cache=Path(constants.HF_HUB_CACHE).expanduser().absolute(),
+        cache=chosen_folder() or Path(constants.HF_HUB_CACHE).expanduser().absolute(),
         token=get_token(),
         offline=constants.is_offline_mode(),
     )
