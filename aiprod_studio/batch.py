@@ -23,6 +23,8 @@ from aiprod_studio.media.files import explain
 from aiprod_studio.types import Plan, Request
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Request))
+FILES = frozenset({"image", "extend"})
+"""The columns that name a file."""
 NAME_CHARACTERS = 60
 # File systems allow 255 bytes a name; a seed, a number and a writer's suffix need their share.
 NAME_BYTES = 180
@@ -116,7 +118,7 @@ def prompt_lines(prompts: Sequence[str], defaults: dict[str, Any]) -> list[Line]
 def read_lines(file: str, defaults: dict[str, Any]) -> list[Line]:
     """Read a .txt, .csv or .jsonl file of prompts ("-": lines of text from standard input).
 
-    A line's own values win over `defaults`; its images are looked for beside the file.
+    A line's own values win over `defaults`; its files are looked for beside the list.
     Raises `BadRequest` with file and line number, `MediaError` if the file cannot be read.
     """
     path = Path(file)
@@ -130,8 +132,9 @@ def read_lines(file: str, defaults: dict[str, Any]) -> list[Line]:
     text = _read_text(file, name)
     lines = []
     for number, values in readers[kind](text, name):
-        if isinstance(values.get("image"), str):
-            values["image"] = str((path.absolute().parent / values["image"]).absolute())
+        for column in FILES & values.keys():
+            if isinstance(values[column], str):
+                values[column] = str((path.absolute().parent / values[column]).absolute())
         lines.append(make_line(f"{name} line {number}", {**defaults, **values}))
     if not lines:
         raise BadRequest(f"{name} holds no prompt. Write at least one line into it.")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiprod_studio import __version__
 from aiprod_studio.batch import (
+    FILES,
     Job,
     Line,
     check_images,
@@ -46,7 +47,13 @@ if TYPE_CHECKING:
     from aiprod_studio.studio import Studio
 
 # Commands that read their own words, and the module whose `main` each of them is.
-ROOMS = {"models": "downloads", "plan": "planning", "train": "training.train", "worker": "desk"}
+ROOMS = {
+    "models": "downloads",
+    "plan": "planning",
+    "calibrate": "calibrate",
+    "train": "training.train",
+    "worker": "desk",
+}
 COUNT_LIMIT = 10_000
 PORT_LIMIT = 65_535
 TEXT_OPTIONS = {
@@ -59,24 +66,26 @@ TEXT_OPTIONS = {
     "steps": ("N", "denoising steps: more are finer and slower"),
     "guidance": ("N", "how closely the prompt is followed"),
     "image": ("FILE", "a picture that the first frame shows"),
+    "extend": ("CLIP", "a clip that goes on: the file is that clip and then the new part"),
 }
 USAGE = """aiprod-studio --cli PROMPT [PROMPT ...] [options]
        aiprod-studio --cli --file prompts.txt|.csv|.jsonl [options]
        aiprod-studio --from clip.mp4 [options]
        aiprod-studio show clip.mp4 [--json]
        aiprod-studio plan PROMPT [--gpu "24 GB"] [options]
+       aiprod-studio calibrate [--engine NAME] [--json]
        aiprod-studio models list|info|download|verify|remove
        aiprod-studio doctor [--no-render]
        aiprod-studio train ...
        aiprod-studio worker [--drain]
-       aiprod-studio [ui] [--port N] [--no-browser]"""
+       aiprod-studio [ui] [--port N] [--no-browser] [--share | --host ADDRESS]"""
 DETAILS = """\
 Options are defaults for the lines of a file: a preset gives way to an option, an option to the
 line's own value. A .csv or .jsonl file has a column for each of these that it needs: prompt,
-engine, width, height, seconds, fps, seed, steps, guidance, audio, image, loras (with ; between
-them). Progress goes to stderr, the path of every finished clip to stdout. Exit codes: 0 all is
-well, 1 something failed on the way, 2 the input was refused and nothing was rendered, 130 stopped
-by Ctrl-C.
+engine, width, height, seconds, fps, seed, steps, guidance, audio, image, extend, loras (with ;
+between them). Progress goes to stderr, the path of every finished clip to stdout. Exit codes: 0 all
+is well, 1 something failed on the way, 2 the input was refused and nothing was rendered, 130
+stopped by Ctrl-C.
 """
 
 
@@ -174,13 +183,26 @@ def _ui(words: list[str]) -> int:
     )
     parser.add_argument("--port", metavar="N", help="the port (default: the first free from 7860)")
     parser.add_argument("--no-browser", action="store_true", help="serve the page, open nothing")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--share", action="store_true", help="share it by a link, with a password")
+    ways.add_argument(
+        "--host", metavar="ADDRESS", help="share it on the local network (0.0.0.0: all of it)"
+    )
+    parser.add_argument(
+        "--auth", metavar="USER:PASSWORD", help="what visitors sign in with (default: made up)"
+    )
     options = _finish(parser, words)
     if options is None:
         return 0
     port = None if options.port is None else _parse_port(options.port)
+    if options.auth and not (options.share or options.host):
+        raise BadRequest("--auth is for visitors. Add --share or --host, or leave it out.")
     from aiprod_studio.ui.app import open_studio
+    from aiprod_studio.ui.share import Sharing
 
-    return open_studio(port, browser=not options.no_browser)
+    shares = options.share or options.host is not None
+    sharing = Sharing(options.host, options.auth) if shares else None
+    return open_studio(port, not options.no_browser, sharing)
 
 
 def _parse_port(text: str) -> int:
@@ -336,8 +358,8 @@ def _read_options(options: argparse.Namespace) -> dict[str, Any]:
     """Return the request values that were given as options."""
     texts = {name: getattr(options, name) for name in TEXT_OPTIONS}
     given = parse_values({name: text for name, text in texts.items() if text is not None})
-    if "image" in given:
-        given["image"] = str(_find_path(given["image"]))
+    for name in FILES & given.keys():
+        given[name] = str(_find_path(given[name]))
     if options.lora is not None:
         given["loras"] = tuple(options.lora)
     if options.audio is not None:

@@ -10,12 +10,11 @@ from typing import Any
 
 from aiprod_studio.engines.catalog import can_render, cards
 from aiprod_studio.errors import BadRequest, StudioError
-from aiprod_studio.hardware.calibration import apply_measured, read_measured
+from aiprod_studio.hardware.calibration import MEASURED, calibrated
 from aiprod_studio.hardware.imagined import imagine, parse_gigabytes
 from aiprod_studio.hardware.nearest import AsksTooMuch
 from aiprod_studio.hardware.plan import choose_plan
 from aiprod_studio.options import Parser
-from aiprod_studio.settings import settings
 from aiprod_studio.types import Hardware, ModelCard, Plan, Request, complete
 
 NUMBERS = {
@@ -26,7 +25,6 @@ NUMBERS = {
     "steps": (int, "N", "denoising steps"),
     "guidance": (float, "N", "how closely the prompt is followed"),
 }
-MEASURED = "calibration.json"
 
 
 def main(words: Sequence[str]) -> int:
@@ -87,8 +85,7 @@ def _ask(options: argparse.Namespace) -> tuple[Request, ModelCard, Hardware]:
     if options.gpu is None and options.ram is None:
         from aiprod_studio.hardware.probe import probe
 
-        measured = read_measured(settings().home / MEASURED, options.engine)
-        hardware, card = apply_measured(probe(), card, measured)
+        hardware, card = calibrated(probe(), card)
         return request, card, hardware
     if options.gpu is None:
         raise BadRequest("--ram describes an imagined machine. Give its --gpu too, or 'none'.")

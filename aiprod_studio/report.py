@@ -61,8 +61,9 @@ def describe(job: Job) -> str:
         f"  machine   {plan.device}, {plan.precision}, about {clock(plan.seconds)}, "
         f"up to {peak:.1f} GiB of memory",
     ]
-    if request.image:
-        lines.insert(2, f"  image     {request.image}")
+    for name in ("image", "extend"):
+        if getattr(request, name):
+            lines.insert(2, f"  {name:<9} {getattr(request, name)}")
     return "\n".join([*lines, *(f"  because   {reason}" for reason in plan.because)])
 
 

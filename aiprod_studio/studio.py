@@ -7,12 +7,19 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from aiprod_studio.engines.catalog import find_card, find_engine
+from aiprod_studio.engines.held import Held
 from aiprod_studio.errors import StudioError
+from aiprod_studio.graph.extend import continued
+from aiprod_studio.hardware.calibration import calibrated
+from aiprod_studio.hardware.ladder import predict
 from aiprod_studio.hardware.plan import Hardware, choose_plan
 from aiprod_studio.hardware.probe import probe
 from aiprod_studio.library.provenance import save_clip
@@ -20,34 +27,62 @@ from aiprod_studio.media.clip import Clip
 from aiprod_studio.types import ModelCard, Plan, Progress, Record, Request, complete
 
 if TYPE_CHECKING:
-    from aiprod_studio.engines.engine import Parts
+    from aiprod_studio.graph.generate import Work
     from aiprod_studio.graph.trail import Trail
 
 log = logging.getLogger(__name__)
 
 Job = tuple[Request, Path]
+Outcome = tuple[int, Record | StudioError]
 OnProgress = Callable[[int, Progress], None]
 KEPT_RESULTS = 32
+
+
+@dataclass
+class _Order:
+    """One clip to make: its complete request and file, whom to tell of it, what it leaves.
+
+    `seconds` were spent on it so far; `ended` is what `on_progress` raised to stop it.
+    """
+
+    number: int
+    request: Request
+    path: Path
+    trail: Trail | None
+    on_progress: OnProgress | None
+    seconds: float = 0.0
+    ended: StudioError | None = None
+
+    def tell(self, progress: Progress) -> None:
+        """Tell of a progress; once that has stopped the clip, it stays stopped."""
+        if self.ended is not None:
+            raise self.ended
+        try:
+            if self.on_progress:
+                self.on_progress(self.number, progress)
+        except StudioError as error:
+            self.ended = error
+            raise
 
 
 class Studio:
     """One machine's studio: plans requests, renders them, keeps what can be used again.
 
     With `hold`, the weights in use stay in memory between calls, until another model is needed
-    or `close` is called.
+    or `close` is called. With `batch`, so many clips of one shape go through the denoiser at once
+    instead of as many as the planner finds best.
     """
 
-    def __init__(self, hold: bool = False) -> None:
+    def __init__(self, hold: bool = False, batch: int | None = None) -> None:
         self._hardware: Hardware | None = None
         self._kept: dict[str, Any] = {}
-        self._hold = hold
-        self._memory = ExitStack()
-        self._loaded: tuple[tuple[str, str, str], Parts] | None = None
+        self._bits = ""
+        self._hold, self._batch = hold, batch
+        self._held = Held(find_engine)
 
     def close(self) -> None:
         """Let go of the weights that are held."""
-        self._loaded = None
-        self._memory.close()
+        self._held.close()
 
     @property
     def hardware(self) -> Hardware:
@@ -60,14 +95,16 @@ class Studio:
         """Return what an engine can do; `BadRequest` names the known ones."""
         return find_card(engine)
 
-    def plan(self, request: Request) -> tuple[Request, Plan]:
+    def plan(self, request: Request, clips: int = 1) -> tuple[Request, Plan]:
         """Return the request with the engine's defaults filled in, and how it will be run.
 
-        Raises `BadRequest` and `DoesNotFit`; loads no weights.
+        `clips` is how many of its shape the job has. Raises `BadRequest` and `DoesNotFit`; loads
+        no weights.
         """
         card = self.card(request.engine)
-        full = complete(request, card)
-        return full, choose_plan(self.hardware, card, full)
+        full = complete(continued(request), card)
+        plan = choose_plan(*calibrated(self.hardware, card), full, clips)
+        return full, _at_once(plan, min(self._batch, clips)) if self._batch else plan
 
     def render(self, prompt: str, path: Path | str, **wishes: Any) -> Record:
         """Render one prompt to a file; `wishes` are further fields of `Request`."""
@@ -82,102 +119,145 @@ class Studio:
         jobs: Sequence[Job],
         on_progress: OnProgress | None = None,
         trails: Mapping[int, Trail] | None = None,
-    ) -> Iterator[tuple[int, Record | StudioError]]:
+    ) -> Iterator[Outcome]:
         """Render every job and yield its number with its record, or with the error that ended it.
 
-        Jobs of one engine share one loaded model; a failed job does not stop the others. The jobs
-        in `trails` leave there what they need to go on after a kill.
+        Jobs of one engine share one loaded model, and those of one shape its denoiser where that
+        pays; a failed job does not stop the others. The jobs in `trails` leave there what they
+        need to go on after a kill.
         """
-        engines = dict.fromkeys(request.engine for request, _ in jobs)
+        alike: dict[Request, list[_Order]] = {}
+        for number, (request, path) in enumerate(jobs):
+            try:
+                full = complete(continued(request), self.card(request.engine))
+            except StudioError as error:
+                yield number, error
+                continue
+            if full.seed is None:
+                full = dataclasses.replace(full, seed=secrets.randbelow(2**31))
+            order = _Order(number, full, path, (trails or {}).get(number), on_progress)
+            alike.setdefault(_shape(full), []).append(order)
         try:
-            for engine in engines:
-                numbers = [n for n, (request, _) in enumerate(jobs) if request.engine == engine]
-                yield from self._render_engine(engine, jobs, numbers, on_progress, trails or {})
+            for engine in dict.fromkeys(shape.engine for shape in alike):
+                for shape in alike:
+                    if shape.engine == engine:
+                        yield from self._render_alike(alike[shape])
         finally:
             if not self._hold:
                 self.close()
 
-    def _load(self, engine: str, plan: Plan) -> Parts:
-        """Return the loaded parts of an engine; those of another one leave the memory first."""
-        wanted = (engine, plan.device, plan.precision)
-        if self._loaded is None or self._loaded[0] != wanted:
-            self.close()
-            self._loaded = wanted, self._memory.enter_context(find_engine(engine).load(plan))
-        return self._loaded[1]
-
-    def _render_engine(
-        self,
-        engine: str,
-        jobs: Sequence[Job],
-        numbers: list[int],
-        on_progress: OnProgress | None,
-        trails: Mapping[int, Trail],
-    ) -> Iterator[tuple[int, Record | StudioError]]:
-        """Render the jobs of one engine with its model loaded once."""
-        planned: dict[int, tuple[Request, Plan]] = {}
-        for number in numbers:
-            try:
-                planned[number] = self.plan(jobs[number][0])
-            except StudioError as error:
-                yield number, error
-        if not planned:
-            return
-        card = self.card(engine)
+    def _render_alike(self, orders: list[_Order]) -> Iterator[Outcome]:
+        """Render clips of one shape, as many at once through the denoiser as memory allows."""
         try:
-            if on_progress:
-                on_progress(next(iter(planned)), Progress("load", 0, 1))
-            parts = self._load(engine, next(iter(planned.values()))[1])
+            plan = self.plan(orders[0].request, len(orders))[1]
         except StudioError as error:
-            for number in planned:
-                yield number, error
+            yield from ((order.number, error) for order in orders)
             return
-        for number, (request, plan) in planned.items():
-            path, trail = jobs[number][1], trails.get(number)
-            yield (
-                number,
-                self._render_one(number, request, plan, path, card, parts, on_progress, trail),
-            )
+        with suppress(StudioError):
+            orders[0].tell(Progress("load", 0, 1))
+        from aiprod_studio.engines.engine import forget_peak, grow, peak_bytes  # torch starts here
 
-    def _render_one(
-        self,
-        number: int,
-        request: Request,
-        plan: Plan,
-        path: Path,
-        card: ModelCard,
-        parts: Parts,
-        on_progress: OnProgress | None,
-        trail: Trail | None,
-    ) -> Record | StudioError:
+        if plan.quantisation != self._bits:
+            # What weights in other bits have made is not what this plan promises.
+            self._kept.clear()
+        most = self._batch or len(orders)
+        while orders:
+            group, orders = orders[: plan.batch], orders[plan.batch :]
+            forget_peak(plan.device)
+            planned = plan.batch
+            plan = self._denoise_together(group, plan)
+            for order in group:
+                outcome = self._render_one(order, _at_once(plan, min(plan.batch, len(group))))
+                yield order.number, outcome
+                if isinstance(outcome, Record):
+                    # What ran out of memory once would do so again.
+                    plan = _at_once(outcome.plan, plan.batch)
+            if plan.batch < planned:
+                most = plan.batch
+            elif len(group) > 1:
+                plan = grow(plan, peak_bytes(plan.device), most)
+            self._bits = plan.quantisation
+            self._forget()
+
+    def _denoise_together(self, group: Sequence[_Order], plan: Plan) -> Plan:
+        """Denoise clips into their trails and return the plan that did.
+
+        What goes wrong is told by the clips when each is rendered alone.
+        """
+        from aiprod_studio.engines.engine import Batching, run_fitting
+        from aiprod_studio.graph.together import denoise_together
+
+        begin = time.monotonic()
+
+        def work(plan: Plan) -> None:
+            works = [self._work(order, plan) for order in group if order.ended is None]
+            if len(works) > 1 and isinstance(works[0].parts, Batching):
+                denoise_together(works, works[0].parts, self._kept)
+
+        try:
+            plan, _ = run_fitting(plan, work) if len(group) > 1 else (plan, None)
+        except StudioError as error:
+            log.warning("The clips are denoised one by one: %s", error)
+        except Exception:
+            log.exception("clips could not be denoised together")
+        for order in group:
+            order.seconds += (time.monotonic() - begin) / len(group)
+        return plan
+
+    def _render_one(self, order: _Order, plan: Plan) -> Record | StudioError:
         """Render one planned request to its file."""
-        from aiprod_studio.engines.engine import run_fitting  # torch starts with the first job
-        from aiprod_studio.graph.generate import build_graph
+        from aiprod_studio.engines.engine import run_fitting
 
-        def tell(progress: Progress) -> None:
-            if on_progress:
-                on_progress(number, progress)
-
-        if request.seed is None:
-            request = dataclasses.replace(request, seed=secrets.randbelow(2**31))
         begin = time.monotonic()
 
         def work(plan: Plan) -> Clip:
-            clip: Clip = build_graph(request, card, plan, parts, tell, trail).run(self._kept)
+            clip: Clip = self._work(order, plan).graph().run(self._kept)
             return clip
 
         try:
-            plan, clip = run_fitting(plan, work)
-            tell(Progress("save", 0, 1))
-            save_clip(path, clip, request, plan)
+            # Only the denoiser takes several clips at once, and this one has left it.
+            ran, clip = run_fitting(_at_once(plan, 1), work)
+            order.tell(Progress("save", 0, 1))
+            plan = _at_once(ran, plan.batch)
+            save_clip(order.path, clip, order.request, plan)
+            order.tell(Progress("save", 1, 1))
         except StudioError as error:
             return error
         except Exception as error:  # a job's failure must not stop the jobs after it
-            log.exception("job %d failed", number)
+            log.exception("job %d failed", order.number)
             return StudioError(
                 f"This clip failed unexpectedly ({type(error).__name__}: {error}). Try it again; "
                 "if it fails again, report it with the log."
             )
-        tell(Progress("save", 1, 1))
+        finally:
+            # Finished frames are large, and in their files.
+            big = (key for key, made in self._kept.items() if isinstance(made, (np.ndarray, Clip)))
+            for key in tuple(big):
+                del self._kept[key]
+        return Record(order.path, order.request, plan, order.seconds + time.monotonic() - begin)
+
+    def _work(self, order: _Order, plan: Plan) -> Work:
+        """Return the work of one clip, on weights that are loaded as planned."""
+        from aiprod_studio.graph.generate import Work
+        from aiprod_studio.graph.trail import Trail
+
+        engine = order.request.engine
+        order.trail = order.trail or Trail()
+        parts = self._held.load(engine, plan)
+        return Work(order.request, self.card(engine), plan, parts, order.tell, order.trail)
+
+    def _forget(self) -> None:
+        """Let go of all but the latest results."""
         while len(self._kept) > KEPT_RESULTS:
             del self._kept[next(iter(self._kept))]
-        return Record(path, request, plan, time.monotonic() - begin)
+
+
+def _shape(full: Request) -> Request:
+    """Return what of a complete request must be equal for clips to be denoised together."""
+    image = "any" if full.pictured else None
+    return dataclasses.replace(full, prompt="any", seed=0, image=image, extend=None)
+
+
+def _at_once(plan: Plan, batch: int) -> Plan:
+    """Return `plan`, predicted, with another number of clips at once through the denoiser."""
+    return plan if batch == plan.batch else predict(dataclasses.replace(plan, batch=batch))

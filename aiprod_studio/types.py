@@ -15,6 +15,8 @@ from aiprod_studio.errors import BadRequest
 PROMPT_LIMIT = 2000
 SIDE_LIMIT = 4096
 SECONDS_LIMIT = 600.0
+# The frames that a decoder's neighbouring chunks share, the usual pipelines' own.
+SHARED_FRAMES = 8
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,9 @@ class Request:
 
     Sizes are pixels of the finished file, `seconds` its length, `fps` frames a second,
     `image` a picture that the first frame must show, `loras` the LoRAs to add to the model, each
-    a file or a repository of the Hub, with ":" and a weight where that is not 1.
+    a file or a repository of the Hub, with ":" and a weight where that is not 1. `extend` is a
+    clip that goes on: the finished file is that clip and then `seconds` more, in its size and
+    frame rate unless others are asked for.
     Raises `BadRequest` when a value can suit no engine at all.
     """
 
@@ -39,6 +43,7 @@ class Request:
     audio: bool = True
     image: str | None = None
     loras: tuple[str, ...] = ()
+    extend: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values of a wrong type or out of every engine's range."""
@@ -57,6 +62,16 @@ class Request:
                     f"{name} is {str(value)[:20]}; give a number from {low:g} to {high:g}, "
                     "or leave it out for the engine's own."
                 )
+        if self.image is not None and self.extend is not None:
+            raise BadRequest(
+                "The clip to extend gives the first picture already. Leave out the image or the "
+                "clip."
+            )
+
+    @property
+    def pictured(self) -> bool:
+        """Whether the first frame is given: by a picture, or by the end of another clip."""
+        return self.image is not None or self.extend is not None
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as a plain dictionary that `from_json` reads back."""
@@ -114,7 +129,8 @@ class Hardware:
     `total_bytes` and `free_bytes` are the device's memory (the RAM on a CPU), `disk_free_bytes`
     the space for outputs, `dtypes` the precisions that run well, weights' too (float8, int8,
     int4), `because` why this device. `half_flops` is the rate of 16-bit matrix products as far as
-    a model reaches it, 0 where nobody knows.
+    a model reaches it, 0 where nobody knows. `disk_rate`, `pageable_rate` and `pinned_rate` are
+    bytes a second: what reading a file and copying RAM to the device reach.
     """
 
     device: str
@@ -129,6 +145,11 @@ class Hardware:
     because: str
     flops: float = 1e11
     half_flops: float = 0.0
+    # Assumed until measured: a solid-state disk; others report 1 to 3 GB a second for pageable
+    # copies and 20 to 50 for pinned ones.
+    disk_rate: float = 1e9
+    pageable_rate: float = 2e9
+    pinned_rate: float = 20e9
 
 
 @dataclass(frozen=True)
@@ -159,6 +180,7 @@ class Memory:
     cfg_batch: int = 2
     prompt_tokens: int = 256
     connectors: float = 0.0
+    load: float = 0.0
     decode: float = 128.0
     decode_pixel: dict[str, float] = field(default_factory=dict)
     decode_whole: float = 0.0
@@ -235,7 +257,10 @@ class Plan:
     disk (blocks are read from files); `pinned` says that the denoiser streams from pinned RAM.
     `chunk` is the frames that are decoded at once (0: all), `overlap` the pixels that neighbouring
     tiles share, `attention` the kernel (native: torch's own; sliced: the same, 1,024 queries at a
-    time), `cache` a step cache by name ("": none). `ram_bytes` and `stage_seconds` are per stage.
+    time), `cache` a step cache by name ("": none). `tiling` names the way of decoding: none (all at
+    once), uniform (even tiles), content (tiles laid by what the latents show), stream (chunks of
+    frames, handed on as they come; tiled too where there is a `tile`).
+    `ram_bytes` and `stage_seconds` are per stage.
     """
 
     device: str
@@ -257,6 +282,7 @@ class Plan:
     attention: str = "native"
     compiled: bool = False
     cache: str = ""
+    tiling: str = "none"
     ram_bytes: dict[str, int] = field(default_factory=dict)
     stage_seconds: dict[str, float] = field(default_factory=dict)
     basis: Basis | None = field(default=None, repr=False)
@@ -279,9 +305,10 @@ class Record:
 
 
 def complete(request: Request, card: ModelCard) -> Request:
-    """Return `request` with every `None` but the seed and the image filled from `card`.
+    """Return `request` with every `None` but the seed and its files filled from `card`.
 
-    Raises `BadRequest` when the model cannot make that size, length or frame rate.
+    A clip that goes on from another may have any size and frame rate: what the model renders is
+    fitted to them. Raises `BadRequest` when the model cannot make that size, length or frame rate.
     """
     defaults = {
         "width": card.default_width,
@@ -295,6 +322,7 @@ def complete(request: Request, card: ModelCard) -> Request:
     full = dataclasses.replace(request, **missing)  # type: ignore[arg-type]
     for given, task, what in (
         (full.image, "image", "begin with a picture"),
+        (full.extend, "image", "go on from another clip"),
         (full.loras, "lora", "use LoRAs"),
     ):
         if given and task not in card.tasks:
@@ -304,23 +332,24 @@ def complete(request: Request, card: ModelCard) -> Request:
             )
     for name in ("width", "height"):
         side = getattr(full, name)
-        if side % card.size_step:
+        if side % card.size_step and not full.extend:
             nearest = max(card.size_step, round(side / card.size_step) * card.size_step)
             raise BadRequest(
                 f"{name} is {side}; {card.name} renders multiples of {card.size_step} pixels. "
                 f"Use {nearest}."
             )
     assert full.fps is not None
-    if not card.fps[0] <= full.fps <= card.fps[1]:
+    if full.fps != rendered_fps(full, card) and not full.extend:
         raise BadRequest(
             f"fps is {full.fps:g}; {card.name} renders {card.fps[0]:g} to {card.fps[1]:g} frames "
             f"a second. Use {card.default_fps:g}."
         )
     frames = frame_count(full, card)
     if frames > card.frames[1]:
-        longest = card.frames[1] / full.fps
+        fps = rendered_fps(full, card)
+        longest = card.frames[1] / fps
         raise BadRequest(
-            f"{full.seconds:g} s at {full.fps:g} fps are {frames} frames; {card.name} renders at "
+            f"{full.seconds:g} s at {fps:g} fps are {frames} frames; {card.name} renders at "
             f"most {card.frames[1]}. Use --seconds {longest:.3g} or fewer frames a second."
         )
     return full
@@ -329,9 +358,14 @@ def complete(request: Request, card: ModelCard) -> Request:
 def frame_count(request: Request, card: ModelCard) -> int:
     """Return the frames of a completed request: the nearest count of the form k·n + 1."""
     assert request.seconds is not None
-    assert request.fps is not None
-    groups = max(0, round((request.seconds * request.fps - 1) / card.frame_step))
+    groups = max(0, round((request.seconds * rendered_fps(request, card) - 1) / card.frame_step))
     return groups * card.frame_step + 1
+
+
+def rendered_fps(request: Request, card: ModelCard) -> float:
+    """Return the frame rate of a completed request, or the nearest that the model renders."""
+    assert request.fps is not None
+    return min(max(request.fps, card.fps[0]), card.fps[1])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ import pytest
 
 from aiprod_studio.cli import main
 from aiprod_studio.errors import BadRequest
+from aiprod_studio.hardware.calibration import Calibration, to_json, versions
+from aiprod_studio.hardware.probe import probe
 from aiprod_studio.planning import MEASURED
 from aiprod_studio.planning import main as plan
 from aiprod_studio.settings import settings
@@ -57,7 +59,10 @@ def test_plans_for_this_machine_with_what_was_measured_on_it(capsys: Capture) ->
     assert plan(["a dog", "--json"]) == 0
     before = json.loads(capsys.readouterr().out)["plan"]
     settings().home.mkdir(parents=True)
-    (settings().home / MEASURED).write_text('{"starter": {"slack": 3.0}}')
+    measured = {"starter": {"slack": 3.0}}
+    here = probe()
+    found = Calibration("2026-11-21", here.name, here.cores, versions(), engines=measured)
+    (settings().home / MEASURED).write_text(json.dumps(to_json(found)))
     assert plan(["a dog", "--json"]) == 0
     after = json.loads(capsys.readouterr().out)["plan"]
     assert after["peak_bytes"]["load"] == before["peak_bytes"]["load"]

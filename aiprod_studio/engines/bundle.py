@@ -1,4 +1,4 @@
-"""The starter's four networks in one safetensors file, with their sizes and licence inside."""
+"""A family's networks in one safetensors file, with their sizes and licence inside."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from aiprod_studio.errors import ModelUnavailable
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
+from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 
 FORMAT = "aiprod-v2"
@@ -28,17 +29,19 @@ _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "video_vae": (VideoVAE, VideoVAEConfig),
     "audio_vae": (AudioVAE, AudioVAEConfig),
     "text_encoder": (TextEncoder, TextEncoderConfig),
+    "upscaler": (Upscaler, UpscalerConfig),
 }
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The four networks of the family, in evaluation mode."""
+    """The networks of the family, in evaluation mode; a bundle may be without the upscaler."""
 
     backbone: Backbone
     video_vae: VideoVAE
     audio_vae: AudioVAE
     text_encoder: TextEncoder
+    upscaler: Upscaler | None = None
 
 
 def save_bundle(path: Path, networks: Networks) -> None:
@@ -48,7 +51,9 @@ def save_bundle(path: Path, networks: Networks) -> None:
     tensors = {}
     configs = {}
     for part in _KINDS:
-        network: nn.Module = getattr(networks, part)
+        network: nn.Module | None = getattr(networks, part)
+        if network is None:
+            continue
         configs[part] = dataclasses.asdict(network.config)  # type: ignore[call-overload]
         for name, value in network.state_dict().items():
             if part in _EIGHT_BIT and value.ndim > 1:
@@ -80,7 +85,8 @@ def load_bundle(path: Path, device: str = "cpu") -> Networks:
             f"The weights in {path} cannot be read ({error}). Install the studio again, or choose "
             "another engine."
         ) from error
-    return Networks(*[_build(part, configs[part], tensors, device) for part in _KINDS])
+    parts = [part for part in _KINDS if part in configs]
+    return Networks(**{part: _build(part, configs[part], tensors, device) for part in parts})
 
 
 def _build(part: str, values: dict[str, Any], tensors: dict[str, torch.Tensor], device: str) -> Any:

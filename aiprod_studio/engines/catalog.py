@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from aiprod_studio.engines.engine import Engine
 
 # The families whose adapter exists; the rows of others can be downloaded, not rendered.
-RENDERABLE = frozenset({"native"})
+RENDERABLE = frozenset({"native", "wan", "ltx", "ltx2"})
+# What the id of an engine begins with that is any repository of the Hub.
+HUB = "hub:"
 
 
 @cache
@@ -27,11 +29,18 @@ def cards() -> dict[str, ModelCard]:
 
 def can_render(engine: str) -> bool:
     """Say whether this studio has the code that renders with an engine of the catalogue."""
-    return rows()[engine].get("family", "native") in RENDERABLE
+    return engine.startswith(HUB) or _family(engine) in RENDERABLE
 
 
 def find_card(engine: str) -> ModelCard:
-    """Return the card of an engine that can render; `BadRequest` names the ones that can."""
+    """Return the card of an engine that can render; `BadRequest` names the ones that can.
+
+    That of "hub:owner/name" is made of what is on this disk; raises as `find_folder` for it.
+    """
+    if engine.startswith(HUB):
+        from aiprod_studio.engines.hub.repo import repo_card
+
+        return repo_card(engine)
     if engine not in cards() or not can_render(engine):
         known = ", ".join(sorted(filter(can_render, cards())))
         what = "cannot render yet" if engine in cards() else "does not exist"
@@ -40,11 +49,50 @@ def find_card(engine: str) -> ModelCard:
 
 
 def find_engine(engine: str) -> Engine:
-    """Return the engine of that id, not loaded; `BadRequest` names the known ones."""
-    card = find_card(engine)
-    from aiprod_studio.engines.native import NativeEngine  # torch starts only when it is needed
+    """Return the engine of that id, not loaded; `BadRequest` names the known ones.
 
-    return NativeEngine(card, settings().assets / Path(rows()[engine]["bundle"]))
+    Its `load` raises `ModelUnavailable` where weights that must be downloaded are not on this
+    disk, and `TermsNotAccepted` where their licence must be accepted first.
+    """
+    card = find_card(engine)
+    family = HUB if engine.startswith(HUB) else _family(engine)
+    # torch and its kin start only when they are needed.
+    if family == "native":
+        from aiprod_studio.engines.native import NativeEngine
+
+        return NativeEngine(card, settings().assets / Path(rows()[engine]["bundle"]))
+    from aiprod_studio.engines.weights import quiet
+
+    quiet()
+    find_folder = partial(_folder, engine)
+    if family == HUB:
+        from aiprod_studio.engines.hub_repo import HubEngine
+
+        return HubEngine(card, find_folder)
+    if family == "wan":
+        from aiprod_studio.engines.wan import WanEngine
+
+        second = rows()[engine].get("default_guidance_2", card.default_guidance)
+        return WanEngine(card, find_folder, second / card.default_guidance)
+    if family == "ltx":
+        from aiprod_studio.engines.ltx import LTXEngine
+
+        return LTXEngine(card, find_folder)
+    from aiprod_studio.engines.ltx2 import LTX2Engine
+
+    return LTX2Engine(card, find_folder)
+
+
+def _folder(engine: str, task: str) -> Path:
+    """Return the folder of downloaded weights."""
+    from aiprod_studio.engines.hub.folders import find_folder  # which needs this module
+
+    return find_folder(engine, task)
+
+
+def _family(engine: str) -> str:
+    family: str = rows()[engine].get("family", "native")
+    return family
 
 
 @cache

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+import errno
+import gc
+import logging
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 import torch
 from torch import Tensor
 
 from aiprod_studio.errors import DoesNotFit
-from aiprod_studio.hardware.plan import cheaper
+from aiprod_studio.hardware.budget import device_limit
+from aiprod_studio.hardware.ladder import cheaper, predict
 from aiprod_studio.sampling.solvers import OnPoint, Point
 from aiprod_studio.types import ModelCard, Plan, Request
 
@@ -21,7 +28,20 @@ Frame = npt.NDArray[np.uint8]
 Frames = npt.NDArray[np.uint8]
 Sound = npt.NDArray[np.float32]
 OnStep = Callable[[int, int], None]
+OnPoints = Callable[[Sequence[Point]], None]
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+# What errors say that have no class of their own: PyTorch's on a CPU and on Apple's GPU, those of a
+# GPU's libraries and of C++, and oneDNN's, which under a cap of 10 MB said no more than this.
+_RAN_OUT = (
+    "DefaultCPUAllocator",
+    "out of memory",
+    "ALLOC_FAILED",
+    "bad_alloc",
+    "could not create a primitive",
+)
 
 
 @dataclass(frozen=True)
@@ -104,6 +124,28 @@ class Resumable(Parts, Protocol):
         """Return the first frame `[H, W, 3]` as the denoiser sees it at a point."""
 
 
+@runtime_checkable
+class Batching(Resumable, Protocol):
+    """Parts whose denoiser takes several clips of one shape at once."""
+
+    def denoise_together(
+        self,
+        texts: Sequence[Text],
+        nothing: Text,
+        given: Sequence[Given],
+        requests: Sequence[Request],
+        plan: Plan,
+        on_step: OnStep,
+        on_points: OnPoints | None = None,
+        starts: Sequence[Point] | None = None,
+    ) -> list[Latents]:
+        """Return what `denoise` does of each clip alone, up to the rounding of sums.
+
+        The requests differ in prompt, seed and picture only; `starts` have taken equally many
+        steps.
+        """
+
+
 class Engine(Protocol):
     """A model that this studio can plan for, load and run."""
 
@@ -118,16 +160,74 @@ class Engine(Protocol):
 def run_fitting(plan: Plan, work: Callable[[Plan], Result]) -> tuple[Plan, Result]:
     """Return the first plan, from `plan` down, whose work did not run out of memory.
 
-    Raises `DoesNotFit` when the cheapest one does.
+    What `work` had finished it must have kept itself, to go on from there with the next plan.
+    Raises `DoesNotFit` when memory runs out with the cheapest one too.
     """
     while True:
         try:
             return plan, work(plan)
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            less = cheaper(plan)
-            if less is None:
-                raise DoesNotFit(
-                    "Memory ran out even with the smallest plan. Close other programs, or ask "
-                    "for a smaller or shorter clip."
-                ) from error
-            plan = less
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        # Only after `except` is the error gone, and with it the frames that held tensors.
+        free(plan.device)
+        less = cheaper(plan)
+        if less is None:
+            raise DoesNotFit(
+                "Memory ran out even with the smallest plan. Close other programs, or ask "
+                "for a smaller or shorter clip."
+            )
+        log.warning("Memory ran out (%s). It goes on, %s.", said, less.because[-1])
+        plan = less
+
+
+def ran_out(error: BaseException | None) -> bool:
+    """Say whether an error, or what caused it, is that memory ran out, on any device."""
+    while error is not None:
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            return True
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError) and any(word in str(error) for word in _RAN_OUT):
+            return True
+        error = error.__cause__
+    return False
+
+
+def free(device: str) -> None:
+    """Give back what no tensor of this process uses any more."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    elif device == "mps":
+        torch.mps.empty_cache()
+
+
+def grow(plan: Plan, peak: int, most: int) -> Plan:
+    """Return `plan` with twice the batch, up to `most`, if twice the measured peak would fit."""
+    batch = min(2 * plan.batch, most)
+    if plan.basis is None or batch <= plan.batch or 2 * peak > device_limit(plan.basis.hardware):
+        return plan
+    because = (*plan.because, f"{batch} instead of {plan.batch} at once, as memory was left")
+    return predict(dataclasses.replace(plan, batch=batch, because=because))
+
+
+def forget_peak(device: str) -> None:
+    """Begin to measure the peak anew, where the device can."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_bytes(device: str) -> int:
+    """Return the most memory that this process has taken: on a GPU since `forget_peak`."""
+    if device == "cuda":
+        return torch.cuda.max_memory_reserved()
+    if device == "mps":
+        return torch.mps.driver_allocated_memory()
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return largest if sys.platform == "darwin" else 1024 * largest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from aiprod_studio.engines.engine import (
     Frames,
     Given,
     Latents,
+    OnPoints,
     OnStep,
     Pictures,
     Sound,
@@ -28,7 +29,7 @@ from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
 from aiprod_studio.sampling.guidance import guided
 from aiprod_studio.sampling.schedules import shifted
 from aiprod_studio.sampling.solvers import OnPoint, Point, sample_multistep
-from aiprod_studio.sampling.tiling import decode_tiled
+from aiprod_studio.sampling.tiling import Tiling, decode_stream
 from aiprod_studio.types import ModelCard, Plan, Request
 
 _SHIFT = 3.0
@@ -86,61 +87,89 @@ class NativeParts:
         `on_point` gets what the solver carries after each step, before `on_step` tells of it;
         a run that goes on from `start`, one of those points, gives the same latents.
         """
-        assert request.seed is not None
-        assert request.steps is not None
-        assert request.guidance is not None
-        assert request.fps is not None
-        shapes = self._shapes(request, plan)
-        sizes = [int(np.prod(shape)) for shape in shapes]
-        dice = torch.Generator().manual_seed(request.seed)
-        noise = torch.randn(sum(sizes), generator=dice).to(self.device)
-        fps, steps = request.fps, request.steps
 
-        def predict(x: Tensor, t: float, told: bool) -> Tensor:
-            parts = [
-                piece.view(shape)
-                for piece, shape in zip(torch.split(x, sizes), shapes, strict=True)
-            ]
-            return self._predict(parts, t, text if told else nothing, given.get("first"), fps)
+        def on_points(points: Sequence[Point]) -> None:
+            if on_point:
+                on_point(points[0])
+
+        starts = None if start is None else [start]
+        return self.denoise_together(
+            [text], nothing, [given], [request], plan, on_step, on_points, starts
+        )[0]
+
+    def denoise_together(
+        self,
+        texts: Sequence[Text],
+        nothing: Text,
+        given: Sequence[Given],
+        requests: Sequence[Request],
+        plan: Plan,
+        on_step: OnStep,
+        on_points: OnPoints | None = None,
+        starts: Sequence[Point] | None = None,
+    ) -> list[Latents]:
+        """Return the latents of clips of one shape, each from the noise of its own seed."""
+        like, B = requests[0], len(requests)
+        assert like.steps is not None
+        assert like.guidance is not None
+        assert like.fps is not None
+        shapes = self._shapes(like, plan)
+        sizes = [int(np.prod(shape)) for shape in shapes]
+        fps, steps = like.fps, like.steps
+        told, untold = _stack(texts), _stack([nothing] * B)
+        first = torch.cat([one["first"] for one in given]) if "first" in given[0] else None
+
+        def split(x: Tensor) -> list[Tensor]:
+            pieces = torch.split(x, sizes, dim=1)
+            return [piece.reshape(B, *shape) for piece, shape in zip(pieces, shapes, strict=True)]
+
+        def predict(x: Tensor, t: float, telling: bool) -> Tensor:
+            return self._predict(split(x), t, told if telling else untold, first, fps)
 
         def tell(point: Point) -> None:
-            if on_point:
-                on_point(point)
+            if on_points:
+                rows = zip(point.x, point.clean, strict=True)
+                on_points([Point(point.done, x, clean) for x, clean in rows])
             on_step(point.done, steps)
 
-        if start is not None:
-            start = Point(start.done, start.x.to(self.device), start.clean.to(self.device))
-        model, times = guided(predict, request.guidance), shifted(steps, _SHIFT)
+        start = None
+        if starts is not None:
+            x, clean = ([getattr(one, name) for one in starts] for name in ("x", "clean"))
+            start = Point(
+                starts[0].done, torch.stack(x).to(self.device), torch.stack(clean).to(self.device)
+            )
+        noise = torch.stack([_noise(one, sum(sizes)) for one in requests]).to(self.device)
+        model, times = guided(predict, like.guidance), shifted(steps, _SHIFT)
         with torch.inference_mode():
-            x = sample_multistep(model, noise, times, tell, start)
-        pieces = [
-            piece.view(shape) for piece, shape in zip(torch.split(x, sizes), shapes, strict=True)
+            video, audio = split(sample_multistep(model, noise, times, tell, start))
+        return [
+            Latents(video[n : n + 1], audio[n : n + 1] if like.audio else None) for n in range(B)
         ]
-        return Latents(pieces[0], pieces[1] if request.audio else None)
 
     def preview(self, point: Point, request: Request, plan: Plan) -> Frame:
         """Return the first frame `[H, W, 3]` of the clean prediction at a point."""
         shape = self._shapes(request, plan)[0]
-        video = point.clean[: int(np.prod(shape))].view(shape)
+        video = point.clean[: int(np.prod(shape))].view(1, *shape)
         frame: Frame = self.decode_video(Latents(video[:, :, :1], None), plan)[0]
         return frame
 
     def _shapes(self, request: Request, plan: Plan) -> list[tuple[int, ...]]:
-        """Return the shapes of the video's and the audio's latents."""
+        """Return the shapes of one clip's latents, video `[C, T, H, W]` and audio `[C, n]`."""
         assert request.fps is not None
         config = self.networks.backbone.config
         groups = (plan.frames - 1) // TIME_FACTOR + 1
         cells = (plan.height // SPACE_FACTOR, plan.width // SPACE_FACTOR)
         count = latent_count(plan.frames / request.fps)
-        return [(1, config.video_channels, groups, *cells), (1, config.audio_channels, count)]
+        return [(config.video_channels, groups, *cells), (config.audio_channels, count)]
 
     def _predict(
         self, parts: list[Tensor], t: float, text: Text, first: Tensor | None, fps: float
     ) -> Tensor:
-        """Return the clean prediction, flat; latents that are given stay as they are."""
+        """Return the clean prediction `[B, n]`; latents that are given stay as they are."""
         video, audio = parts
         cells = video.shape[3] * video.shape[4]
-        times = torch.full((1, video.shape[2] * cells + audio.shape[2]), t, device=self.device)
+        tokens = video.shape[2] * cells + audio.shape[2]
+        times = torch.full((len(video), tokens), t, device=self.device)
         if first is not None:
             kept = first.shape[2]
             video = torch.cat([first, video[:, :, kept:]], dim=2)
@@ -150,17 +179,25 @@ class NativeParts:
         )
         if first is not None:
             clean = torch.cat([first, clean[:, :, first.shape[2] :]], dim=2)
-        return torch.cat([clean.flatten(), sound.flatten()])
+        return torch.cat([clean.flatten(1), sound.flatten(1)], dim=1)
 
     def decode_video(self, latents: Latents, plan: Plan) -> Frames:
-        """Return frames `[T, H, W, 3]` of the plan's canvas, in tiles where it says so."""
-        with torch.inference_mode():
-            video = decode_tiled(
-                self.networks.video_vae.decode, latents.video, plan.tile, SPACE_FACTOR
-            )
-        pixels = ((video[0] + 1) * 127.5).round().clamp(0, 255).byte()
-        frames: Frames = pixels.permute(1, 2, 3, 0).cpu().numpy()
-        return frames
+        """Return frames `[T, H, W, 3]` of the plan's canvas."""
+        return np.concatenate(list(self.decode_frames(latents, plan)))
+
+    def decode_frames(self, latents: Latents, plan: Plan) -> Iterator[Frames]:
+        """Yield the frames of `decode_video` in order, in the plan's tiles and chunks."""
+        tiling = Tiling(
+            SPACE_FACTOR,
+            TIME_FACTOR,
+            plan.tile,
+            plan.overlap,
+            plan.chunk,
+            by_content=plan.tiling != "uniform",
+        )
+        for video in decode_stream(self.networks.video_vae.decode, latents.video, tiling):
+            pixels = ((video[0].float() + 1) * 127.5).round().clamp(0, 255).byte()
+            yield pixels.permute(1, 2, 3, 0).numpy()
 
     def decode_audio(self, latents: Latents, seconds: float) -> Sound | None:
         """Return mono sound `[1, S]` of that length, or none."""
@@ -172,3 +209,15 @@ class NativeParts:
         fade = np.minimum(1, np.minimum(np.arange(samples), np.arange(samples)[::-1]) / 160)
         faded: Sound = (sound.cpu().numpy() * fade).astype(np.float32)
         return faded
+
+
+def _stack(texts: Sequence[Text]) -> Text:
+    """Return the texts as one whose first axis counts them."""
+    features, pooled = ([getattr(one, name) for one in texts] for name in ("features", "pooled"))
+    return Text(torch.cat(features), torch.cat(pooled))
+
+
+def _noise(request: Request, size: int) -> Tensor:
+    """Return the noise `[size]` of a request's own seed, alone or among others."""
+    assert request.seed is not None
+    return torch.randn(size, generator=torch.Generator().manual_seed(request.seed))

@@ -58,22 +58,30 @@ class Graph:
                     )
             made[step.name] = result
 
-    def run(self, kept: dict[str, Any] | None = None) -> Any:
-        """Run the steps and return the last result.
+    def run(self, kept: dict[str, Any] | None = None, until: str = "") -> Any:
+        """Run the steps, or those up to the one named `until`, and return the last result.
 
         `kept` maps fingerprints to results of earlier runs; what is found there is not made
         again, and what is made is added.
         """
         kept = {} if kept is None else kept
         results: dict[str, Any] = {}
-        prints: dict[str, str] = {}
+        prints = self.prints()
         for step in self.steps:
-            print_ = fingerprint(step, [prints[need] for need in step.needs])
+            print_ = prints[step.name]
             if print_ not in kept:
                 kept[print_] = step.run(*[results[need] for need in step.needs])
             results[step.name] = kept[print_]
-            prints[step.name] = print_
-        return results[self.steps[-1].name]
+            if step.name == until:
+                break
+        return results[step.name]
+
+    def prints(self) -> dict[str, str]:
+        """Return every step's fingerprint, under which its result is kept, by the step's name."""
+        found: dict[str, str] = {}
+        for step in self.steps:
+            found[step.name] = fingerprint(step, [found[need] for need in step.needs])
+        return found
 
 
 def fingerprint(step: Step, inward: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Trails: what a clip leaves on the disk while it is made, so that a killed one goes on."""
+"""Trails: what a clip leaves while it is made, so that one that was stopped goes on."""
 
 from __future__ import annotations
 
@@ -22,56 +22,53 @@ from aiprod_studio.sampling.solvers import Point
 log = logging.getLogger(__name__)
 
 _NAME = "latents.safetensors"
+_MORE = "more."
 
 
 @dataclass
 class Trail:
-    """One clip's folder with its latest latents, and where pictures of the way there go.
+    """One clip's latest latents, and where pictures of the way there go.
 
-    Latents are kept at most every `every` seconds and pictures shown at most every `pause`,
-    apart from finished latents, which are always kept.
+    They are kept in memory and, with a `folder`, on the disk too: there at most every `every`
+    seconds, apart from finished ones. Pictures are shown at most every `pause` seconds.
     """
 
-    folder: Path
-    show: Callable[[Frame], None]
+    folder: Path | None = None
+    show: Callable[[Frame], None] | None = None
     every: float = 2.0
     pause: float = 1.0
+    _latest: tuple[str, Latents | Point] | None = field(default=None, init=False)
     _kept: float = field(default=float("-inf"), init=False)
     _shown: float = field(default=float("-inf"), init=False)
 
     def find(self, mark: str) -> Latents | Point | None:
-        """Return what was left under `mark`, on the CPU: finished latents, a point, or nothing."""
-        try:
-            with safe_open(self.folder / _NAME, "pt") as file:
-                facts = file.metadata() or {}
-                if facts.get("mark") != mark or facts.get("made_by") != _maker():
-                    return None
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if "done" in facts:
-                return Point(int(facts["done"]), tensors["x"], tensors["clean"])
-            return Latents(tensors["video"], tensors.get("audio"))
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
-            if (self.folder / _NAME).exists():
-                log.warning("The latents in %s are damaged and made again: %s", self.folder, error)
-            return None
+        """Return what was left under `mark`: finished latents, a point, or nothing."""
+        if self._latest is not None and self._latest[0] == mark:
+            return self._latest[1]
+        return None if self.folder is None else _read(self.folder / _NAME, mark)
 
     def pass_point(self, mark: str, point: Point, picture: Callable[[], Frame]) -> None:
         """Keep a point and show its picture, if it is time again."""
+        self._latest = mark, point
         if time.monotonic() - self._kept >= self.every:
-            self._keep(mark, {"x": point.x, "clean": point.clean}, {"done": str(point.done)})
-        if time.monotonic() - self._shown >= self.pause:
+            tensors = {"x": point.x, "clean": point.clean, **point.more}
+            self._write(mark, tensors, {"done": str(point.done)})
+        if self.show is not None and time.monotonic() - self._shown >= self.pause:
             self.show(picture())
             self._shown = time.monotonic()
 
     def end(self, mark: str, latents: Latents) -> None:
         """Keep finished latents."""
+        self._latest = mark, latents
         tensors = {"video": latents.video}
         if latents.audio is not None:
             tensors["audio"] = latents.audio
-        self._keep(mark, tensors, {})
+        self._write(mark, tensors, {})
 
-    def _keep(self, mark: str, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
+    def _write(self, mark: str, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
         """Write the file whole; what cannot be kept costs time after a kill, not the clip."""
+        if self.folder is None:
+            return
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         facts = {**facts, "mark": mark, "made_by": _maker()}
         try:
@@ -80,6 +77,23 @@ class Trail:
         except (StudioError, SafetensorError) as error:
             log.warning("The latents of this clip are not kept: %s", error)
         self._kept = time.monotonic()
+
+
+def _read(path: Path, mark: str) -> Latents | Point | None:
+    """Return what a file keeps under `mark`, on the CPU; a damaged file keeps nothing."""
+    try:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+            if facts.get("mark") != mark or facts.get("made_by") != _maker():
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if "done" in facts:
+            return Point(int(facts["done"]), tensors.pop("x"), tensors.pop("clean"), tensors)
+        return Latents(tensors["video"], tensors.get("audio"))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        if path.exists():
+            log.warning("The latents in %s are damaged and made again: %s", path, error)
+        return None
 
 
 def _maker() -> str:

@@ -12,13 +12,8 @@ from aiprod_studio.hardware.memory import (
     shares_memory,
     stage_sizes,
 )
-from aiprod_studio.types import Plan
+from aiprod_studio.types import SHARED_FRAMES, Plan
 
-# Assumption: a disk reads this much, in bytes a second.
-DISK_RATE = 1e9
-# Reported by others: pageable copies run at 1 to 3 GB a second, pinned ones at 20 to 50.
-PAGEABLE_RATE = 2e9
-PINNED_RATE = 20e9
 # Assumption for cards whose 16-bit rate nobody knows: a GeForce of the RTX 40 series multiplies
 # 16-bit matrices at twice its 32-bit rate, clocks at 5/3 of what `probe` assumes, and reaches 0.7
 # of that: Wan's makers report 4 minutes for 832×480×81 by the 1.3B model on an RTX 4090.
@@ -34,8 +29,8 @@ QUANTISED = {"": 1.0, "float8": 1.05, "int8": 1.1, "int4": 1.2}
 QUANTISE_RATE = 2e9
 # Two products of queries and keys, and scores and values, at two operations each.
 ATTENTION_FLOPS = 4
-# The frames that neighbouring chunks share, the pipelines' own.
-SHARED_FRAMES = 8
+# Measured on the starter: what content-aware tiles decode twice, as a share of what even ones do.
+CONTENT_SHARE = 0.75
 
 
 def stage_seconds(plan: Plan) -> dict[str, float]:
@@ -50,7 +45,8 @@ def stage_seconds(plan: Plan) -> dict[str, float]:
 
 def tile_work(plan: Plan) -> float:
     """Return the area of all tiles with their overlaps, as a multiple of the canvas."""
-    return _cover(plan.width, plan) * _cover(plan.height, plan)
+    even = _cover(plan.width, plan) * _cover(plan.height, plan)
+    return 1 + (even - 1) * (CONTENT_SHARE if plan.tiling == "content" else 1.0)
 
 
 def _cover(length: int, plan: Plan) -> float:
@@ -61,34 +57,35 @@ def _cover(length: int, plan: Plan) -> float:
     return 1 + (tiles - 1) * plan.overlap / length
 
 
-def _rate(plan: Plan) -> float:
+def arithmetic_rate(plan: Plan) -> float:
     """Return the operations a second that the plan's precision reaches on the device."""
     hardware = basis_of(plan).hardware
-    if plan.precision == "float32" or plan.device == "cpu":
+    if plan.precision == "float32":
         return hardware.flops
     return hardware.half_flops or hardware.flops * (HALF_RATIO if plan.device == "cuda" else 1.0)
 
 
 def _load_seconds(plan: Plan) -> float:
     """Return how long the weights take from the disk, and into fewer bits."""
-    card = basis_of(plan).card
+    card, disk_rate = basis_of(plan).card, basis_of(plan).hardware.disk_rate
     stored = sum(part.stored for part in card.parts.values()) or sum(card.part_bytes.values())
-    return stored / DISK_RATE + (stored / QUANTISE_RATE if plan.quantisation else 0.0)
+    return stored / disk_rate + (stored / QUANTISE_RATE if plan.quantisation else 0.0)
 
 
-def _transfer(plan: Plan, stage: str) -> float:
+def transfer_seconds(plan: Plan, stage: str) -> float:
     """Return the seconds that bringing the weights of a stage to the device takes, once."""
     return _copy_seconds(plan, stage, sum(stage_sizes(plan, stage).values()))
 
 
 def _copy_seconds(plan: Plan, stage: str, size: float) -> float:
     """Return the seconds that `size` bytes of weights take from where the plan keeps them."""
-    placement = plan.placement.get(stage, "resident")
+    placement, hardware = plan.placement.get(stage, "resident"), basis_of(plan).hardware
     if placement == "resident":
         return 0.0
     if placement == "disk" or shares_memory(plan):
-        return size / DISK_RATE
-    return size / (PINNED_RATE if plan.pinned and stage == "denoise" else PAGEABLE_RATE)
+        return size / hardware.disk_rate
+    pinned = plan.pinned and stage == "denoise"
+    return size / (hardware.pinned_rate if pinned else hardware.pageable_rate)
 
 
 def _encode_seconds(plan: Plan) -> float:
@@ -97,8 +94,19 @@ def _encode_seconds(plan: Plan) -> float:
     parts = [basis.card.parts[name] for name in stage_sizes(plan, "encode")]
     weights = sum(part.sizes["bfloat16"] / 2 for part in parts)
     tokens = basis.card.memory.prompt_tokens * count_passes(basis.request)
-    work = 2 * weights * tokens / _rate(plan) * QUANTISED[plan.quantisation]
-    return max(work, _transfer(plan, "encode") / plan.batch)
+    work = 2 * weights * tokens / arithmetic_rate(plan) * QUANTISED[plan.quantisation]
+    return max(work, transfer_seconds(plan, "encode") / plan.batch)
+
+
+def step_seconds(plan: Plan) -> float:
+    """Return the time of one step's arithmetic, weights being where they are needed."""
+    basis = basis_of(plan)
+    card, tokens = basis.card, count_tokens(plan)
+    blocks = max((card.parts[name].blocks for name in stage_sizes(plan, "denoise")), default=0)
+    attention = ATTENTION_FLOPS * tokens**2 * card.memory.width * blocks
+    work = (tokens * card.flops_per_token + attention) / arithmetic_rate(plan)
+    factor = QUANTISED[plan.quantisation] * (COMPILED if plan.compiled else 1.0)
+    return work * count_passes(basis.request) * factor
 
 
 def _denoise_seconds(plan: Plan) -> float:
@@ -107,18 +115,14 @@ def _denoise_seconds(plan: Plan) -> float:
     Blocks stream from RAM while the ones before them compute; files are read in between.
     """
     basis = basis_of(plan)
-    card, steps, tokens = basis.card, basis.request.steps, count_tokens(plan)
+    steps = basis.request.steps
     assert steps is not None
-    evaluations = steps * count_passes(basis.request)
-    blocks = max((card.parts[name].blocks for name in stage_sizes(plan, "denoise")), default=0)
-    attention = ATTENTION_FLOPS * tokens**2 * card.memory.width * blocks
-    work = (tokens * card.flops_per_token + attention) / _rate(plan)
-    work *= evaluations * QUANTISED[plan.quantisation] * (COMPILED if plan.compiled else 1.0)
+    work = steps * step_seconds(plan)
     placement = plan.placement.get("denoise", "resident")
     if placement == "model":
-        work += _transfer(plan, "denoise") / plan.batch
+        work += transfer_seconds(plan, "denoise") / plan.batch
     elif placement != "resident":
-        copies = evaluations * _stream_seconds(plan) / plan.batch
+        copies = steps * count_passes(basis.request) * _stream_seconds(plan) / plan.batch
         work = max(work * STREAMED, copies) if placement == "group" else work + copies
     return work + (COMPILE_SECONDS / basis.clips if plan.compiled else 0.0)
 
@@ -135,5 +139,5 @@ def _decode_seconds(plan: Plan) -> float:
     pixels = plan.width * plan.height * plan.frames * tile_work(plan)
     if 0 < plan.chunk < plan.frames:
         pixels *= plan.chunk / (plan.chunk - SHARED_FRAMES)
-    work = pixels * basis_of(plan).card.memory.pixel_flops / _rate(plan)
-    return work + _transfer(plan, "decode") / plan.batch
+    work = pixels * basis_of(plan).card.memory.pixel_flops / arithmetic_rate(plan)
+    return work + transfer_seconds(plan, "decode") / plan.batch

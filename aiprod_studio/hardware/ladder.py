@@ -56,6 +56,7 @@ def smaller_tile(plan: Plan) -> Plan | None:
     if tile < max(SMALLEST_SIDE, 2 * _usual_overlap(plan)) or tile >= side:
         return None
     changed = dataclasses.replace(plan, tile=tile, overlap=choose_overlap(plan, tile))
+    changed = dataclasses.replace(changed, tiling=choose_tiling(changed))
     return _lower(changed, f"decoded in tiles of {tile} pixels")
 
 
@@ -65,7 +66,21 @@ def shorter_chunk(plan: Plan) -> Plan | None:
     chunk = max((one for one in known if one < (plan.chunk or plan.frames)), default=None)
     if chunk is None:
         return None
-    return _lower(dataclasses.replace(plan, chunk=chunk), f"decoded {chunk} frames at a time")
+    changed = dataclasses.replace(plan, chunk=chunk, tiling="stream")
+    return _lower(changed, f"decoded {chunk} frames at a time")
+
+
+def choose_tiling(plan: Plan) -> str:
+    """Return the way of decoding in the plan's tiles and chunks.
+
+    Tiles are laid by content where their seams were measured, on the native family's decoder;
+    large models get even ones.
+    """
+    if plan.chunk:
+        return "stream"
+    if not plan.tile:
+        return "none"
+    return "uniform" if plan.basis and plan.basis.card.parts else "content"
 
 
 def choose_overlap(plan: Plan, tile: int) -> int:
@@ -197,6 +212,7 @@ def _smaller_canvas(plan: Plan) -> Plan | None:
     tile = plan.tile if 0 < plan.tile < max(width, height) else 0
     overlap = choose_overlap(changed, tile) if tile else 0
     changed = dataclasses.replace(changed, tile=tile, overlap=overlap)
+    changed = dataclasses.replace(changed, tiling=choose_tiling(changed))
     return _lower(changed, f"denoised at {width}×{height} instead of {plan.width}×{plan.height}")
 
 

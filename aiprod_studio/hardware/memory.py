@@ -2,7 +2,7 @@
 
 On the device a stage holds `weights + slack × work + reserve`, with this work:
 
-    load     none
+    load     none, but that of a model without parts a file stands beside its weights (load)
     encode   text: prompt tokens × batch × values alive per token; connectors × batch;
              one picture, encoded at the cost of a decoded frame
     denoise  tokens × batch × width × denoise, twice where guidance doubles the batch (cfg_batch);
@@ -10,7 +10,8 @@ On the device a stage holds `weights + slack × work + reserve`, with this work:
              sliced attention: queries × tokens × heads × 4 bytes; torch's fused kernel: nothing
     decode   out = 3 colours × pixels × frames; whole: decode × pixels × frames
              + decode_pixel × pixels of a frame + decode_whole × out; in tiles the same of one tile
-             + decode_part × out, but at least decode_least × out; plus a second of sound each
+             + decode_part × out, but at least decode_least × out; plus a second of sound each;
+             out is a chunk's frames where these are handed on as they come
 
 The coefficients are a card's `memory`, fitted to traces of the real configurations; those of the
 AIPROD v2 family are its defaults: a transformer keeps about twelve widths a token alive, which is
@@ -101,7 +102,7 @@ def device_peaks(plan: Plan) -> dict[str, int]:
         "decode": _decode_bytes(plan),
     }
     return {
-        stage: math.ceil(_weights(plan, stage) + memory.slack * work[stage] + memory.reserve)
+        stage: math.ceil(device_weights(plan, stage) + memory.slack * work[stage] + memory.reserve)
         for stage in STAGES
     }
 
@@ -142,11 +143,12 @@ def finished_bytes(request: Request, card: ModelCard) -> int:
     return request.width * request.height * frame_count(request, card) * 3 * 2
 
 
-def _weights(plan: Plan, stage: str) -> int:
+def device_weights(plan: Plan, stage: str) -> int:
     """Return the bytes of weights on the device in a stage."""
     card = basis_of(plan).card
     if not card.parts:
-        return sum(card.part_bytes.values()) * VALUE_BYTES[plan.precision] // 2
+        kept = sum(card.part_bytes.values()) * VALUE_BYTES[plan.precision] // 2
+        return kept + (round(card.memory.load) if stage == "load" else 0)
     if "resident" in plan.placement.values():
         return sum(part_size(plan, name) for name in card.parts)
     if stage == "load":
@@ -178,7 +180,7 @@ def _encode_bytes(plan: Plan) -> float:
     memory = basis.card.memory
     prompt = plan.batch * memory.prompt_tokens * _token_bytes(plan)
     frame = memory.decode * VALUE_BYTES[plan.precision] / 2 + _pixel_bytes(plan)
-    picture = plan.width * plan.height * frame if basis.request.image else 0.0
+    picture = plan.width * plan.height * frame if basis.request.pictured else 0.0
     return max(prompt, plan.batch * memory.connectors) + picture
 
 
@@ -200,7 +202,9 @@ def _decode_bytes(plan: Plan) -> float:
     width = min(plan.tile or plan.width, plan.width)
     height = min(plan.tile or plan.height, plan.height)
     frames = min(plan.chunk or plan.frames, plan.frames)
-    out = 3 * size * plan.width * plan.height * plan.frames
+    # Frames that are handed on leave the device.
+    kept = frames if plan.tiling == "stream" else plan.frames
+    out = 3 * size * plan.width * plan.height * kept
     tile = memory.decode * size / 2 * width * height * frames + _pixel_bytes(plan) * width * height
     if plan.tile or plan.chunk:
         least = memory.decode_least_in_time if plan.chunk else memory.decode_least

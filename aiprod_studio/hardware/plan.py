@@ -17,7 +17,7 @@ from aiprod_studio.hardware.ladder import cheaper as cheaper
 from aiprod_studio.hardware.ladder import predict
 from aiprod_studio.hardware.memory import STAGES, finished_bytes
 from aiprod_studio.hardware.nearest import refusal
-from aiprod_studio.hardware.options import leanest, options
+from aiprod_studio.hardware.options import batches, leanest, options
 from aiprod_studio.types import Basis, ModelCard, Plan, Request, complete, frame_count
 from aiprod_studio.types import Hardware as Hardware
 
@@ -96,7 +96,7 @@ def _roomiest(basis: Basis) -> Plan:
             width=width,
             height=height,
             frames=frame_count(full, card),
-            batch=1 if card.parts else basis.clips,
+            batch=batches(basis)[0],
             tile=0,
             peak_bytes={},
             seconds=0.0,
@@ -117,14 +117,16 @@ def _explain(plan: Plan, fitting: Sequence[Plan]) -> Iterator[str]:
     if basis.card.parts:
         yield from _explain_large(plan, fitting)
     else:
-        batch = basis.clips
+        batch = batches(basis)[0]
         while batch > plan.batch:
             yield f"{batch // 2} instead of {batch} at once to save memory"
             batch //= 2
     if plan.tile:
-        yield f"decoded in tiles of {plan.tile} pixels to save memory"
+        kinds = {"content": "tiles laid by content", "uniform": "even tiles"}
+        kind = kinds.get(plan.tiling, "tiles")
+        yield f"decoded in {kind} of {plan.tile} pixels to save memory"
     if plan.chunk:
-        yield f"decoded {plan.chunk} frames at a time to save memory"
+        yield f"decoded {plan.chunk} frames at a time, handed on as they come, to save memory"
 
 
 def _explain_large(plan: Plan, fitting: Sequence[Plan]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,22 @@ CORE_FLOPS = 5e10
 # A CUDA multiprocessor does 128 multiply-adds a clock, at about 1.5 GHz.
 MULTIPROCESSOR_FLOPS = 128 * 2 * 1.5e9
 APPLE_FLOPS = 3e12
+# Operations of 16-bit matrix products that a CUDA multiprocessor does a clock, summed in 32 bits,
+# and the share of them that a model reaches, by the first compute capability that has it. NVIDIA's
+# data sheets; the shares are assumptions, as in `imagined`: the faster ones wait for memory more.
+MATRIX_UNITS = (
+    ((7, 0), 1024, 0.7),
+    ((7, 5), 512, 0.7),
+    ((8, 0), 2048, 0.4),
+    ((8, 6), 512, 0.7),
+    ((9, 0), 4096, 0.4),
+    ((10, 0), 8192, 0.4),
+    ((12, 0), 512, 0.7),
+)
+# The compute capabilities from which on weights in fewer bits have kernels that are fast.
+WEIGHTS_FROM = {"float8": (8, 9), "int8": (8, 0), "int4": (8, 0)}
+# The packages without which torchao has no such kernels.
+WEIGHTS_NEED = {"float8": ("torchao",), "int8": ("torchao",), "int4": ("torchao", "mslk")}
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,7 @@ class Accelerator:
     free_bytes: int
     dtypes: tuple[str, ...]
     flops: float
+    half_flops: float = 0.0
 
 
 def probe() -> Hardware:
@@ -82,6 +100,23 @@ def count_ram(cgroup: Path) -> tuple[int, int]:
     return min(total, limit), max(0, min(free, limit - used))
 
 
+def half_rate(capability: tuple[int, int]) -> float:
+    """Return the operations of 16-bit matrix products that a model gets of a multiprocessor a
+    clock, by its compute capability; 0 where it has no matrix units.
+    """
+    rates = [rate * share for first, rate, share in MATRIX_UNITS if first <= capability]
+    return rates[-1] if rates else 0.0
+
+
+def list_weights(capability: tuple[int, int]) -> tuple[str, ...]:
+    """Return the precisions of weights below 16 bits that an NVIDIA card has kernels for here."""
+    return tuple(
+        name
+        for name, first in WEIGHTS_FROM.items()
+        if capability >= first and all(map(find_spec, WEIGHTS_NEED[name]))
+    )
+
+
 def _query_gpu(ram: int, free: int) -> Accelerator | None:
     """Return the GPU that PyTorch can use, or None; raises what the driver raises."""
     import torch
@@ -89,10 +124,22 @@ def _query_gpu(ram: int, free: int) -> Accelerator | None:
     if torch.cuda.is_available():
         facts = torch.cuda.get_device_properties(0)
         gpu_free, total = torch.cuda.mem_get_info(0)
+        capability = (facts.major, facts.minor)
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         half = ("bfloat16", "float16") if bf16 else ("float16",)
-        flops = facts.multi_processor_count * MULTIPROCESSOR_FLOPS
-        return Accelerator("cuda", facts.name, total, gpu_free, ("float32", *half), flops)
+        # AMD's cards, which PyTorch calls CUDA too, count otherwise.
+        weights = list_weights(capability) if torch.version.hip is None else ()
+        rate = half_rate(capability) if torch.version.hip is None else 0.0
+        return Accelerator(
+            device="cuda",
+            name=facts.name,
+            total_bytes=total,
+            free_bytes=gpu_free,
+            dtypes=("float32", *half, *weights),
+            flops=facts.multi_processor_count * MULTIPROCESSOR_FLOPS,
+            # The clock comes in kHz.
+            half_flops=facts.multi_processor_count * facts.clock_rate * 1e3 * rate,
+        )
     if torch.backends.mps.is_available():
         # Apple's GPU shares the RAM; beyond this share the system begins to swap.
         total = int(torch.mps.recommended_max_memory())

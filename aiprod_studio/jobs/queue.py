@@ -15,11 +15,24 @@ import dataclasses
 import json
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from aiprod_studio.errors import BadRequest, Cancelled
 from aiprod_studio.jobs.database import Database
@@ -43,24 +56,42 @@ class LeaseLost(Cancelled):
     """Another worker holds the job now; whoever is told so stops and writes nothing."""
 
 
+@dataclass(frozen=True)
+class Quota:
+    """What one owner may queue: `jobs` at most that wait or run, each passed by `check`.
+
+    `check` raises `BadRequest` for a request that the owner may not make.
+    """
+
+    jobs: int
+    check: Callable[[Request], None]
+
+
 class Queue:
     """The jobs of one database as all owners, or only `owner`, may see and steer them.
 
     `place` is an SQLAlchemy URL or the path of an SQLite file, `lease` the seconds that a worker
-    may be silent. Every method raises `QueueUnavailable` when the database fails; those that steer
-    a job raise `BadRequest` when there is no such job or its state does not allow it.
+    may be silent, `quota` what the owner may add (None: anything). Every method raises
+    `QueueUnavailable` when the database fails; those that steer a job raise `BadRequest` when there
+    is no such job or its state or the quota does not allow it.
     """
 
     def __init__(
-        self, place: str | Database, owner: str | None = None, *, lease: float = LEASE_SECONDS
+        self,
+        place: str | Database,
+        owner: str | None = None,
+        *,
+        lease: float = LEASE_SECONDS,
+        quota: Quota | None = None,
     ) -> None:
         self.database = Database(place) if isinstance(place, str) else place
         self.owner = owner
         self.lease = lease
+        self.quota = quota
 
-    def seen_by(self, owner: str) -> Queue:
+    def seen_by(self, owner: str, quota: Quota | None = None) -> Queue:
         """Return the same queue with nothing but the jobs of one owner in it."""
-        return Queue(self.database, owner, lease=self.lease)
+        return Queue(self.database, owner, lease=self.lease, quota=quota)
 
     # --- for people ------------------------------------------------------------------------------
 
@@ -68,12 +99,15 @@ class Queue:
         """Queue a clip that shall become the file `path`, and return its job.
 
         A request without a seed gets one here, so that a job that starts over makes the same clip.
-        `plan` is the prediction, for the job's estimates until it is done.
+        `plan` is the prediction, for the job's estimates until it is done. Raises `BadRequest` for
+        what the quota does not allow.
         """
         if not path.suffix or "%" in path.name:
             raise BadRequest(f"{path.name} is not one file. Give a name such as clip.mp4.")
         if request.seed is None:
             request = dataclasses.replace(request, seed=secrets.randbelow(2**31))
+        if self.quota is not None:
+            self.quota.check(request)
         values = {
             "id": secrets.token_hex(8),
             "owner": self.owner or "local",
@@ -86,6 +120,7 @@ class Queue:
             "created": time.time(),
         }
         with self.database.writing() as connection:
+            self._check_room(connection)
             row = connection.execute(insert(JOBS).values(values).returning(*READ)).one()
         return read_job(row)
 
@@ -147,10 +182,12 @@ class Queue:
 
     def retry(self, job_id: str) -> Job:
         """Queue a failed or cancelled job again, at the end; what it left behind is used."""
+        with self.database.reading() as connection:
+            self._check_room(connection)
         return self._steer(
             job_id,
             "retried",
-            _C.state.in_(("failed", "cancelled")),
+            and_(_C.state.in_(("failed", "cancelled")), self._room()),
             state="queued",
             position=_last_position(),
             attempts=0,
@@ -182,7 +219,7 @@ class Queue:
         """Queue the same request once more, at the end, with a file of its own."""
         job = self.find(job_id)
         path = job.path.with_stem(f"{job.path.stem}-{secrets.token_hex(3)}")
-        return Queue(self.database, job.owner, lease=self.lease).add(job.request, path)
+        return self.seen_by(job.owner, self.quota).add(job.request, path)
 
     def remove(self, job_id: str) -> None:
         """Forget a job that does not run; its finished file stays."""
@@ -334,6 +371,25 @@ class Queue:
         """Return the conditions of the jobs that may be seen, or of one of them."""
         owned = [] if self.owner is None else [_C.owner == self.owner]
         return owned if job_id is None else [*owned, _C.id == job_id]
+
+    def _room(self) -> ColumnElement[bool]:
+        """Return the condition that the owner may have one more job; in a write it holds exactly.
+
+        On SQLite, that is, where one transaction writes at a time.
+        """
+        if self.quota is None:
+            return true()
+        other = JOBS.alias()
+        busy = and_(other.c.owner == self.owner, other.c.state.in_(("running", *WAITING)))
+        count = select(func.count()).select_from(other).where(busy).scalar_subquery()
+        return count < self.quota.jobs
+
+    def _check_room(self, connection: Connection) -> None:
+        if self.quota is not None and not connection.scalar(select(self._room())):
+            raise BadRequest(
+                f"You have {self.quota.jobs} clips in the queue, and no more may wait. Try again "
+                "when one is done, or cancel one."
+            )
 
     def _change(self, where: Iterable[ColumnElement[bool]], **values: Any) -> Job | None:
         """Update the one job that meets `where` and return it, or None if there is none."""

@@ -1,9 +1,9 @@
 """Where the tiles of a frame lie: evenly, or by what the latents show.
 
 All counts here are latents. Tiles cover the frame and overlap; each fades in and out over its
-overlaps. A decoder errs at a tile's edge where it misses the neighbours, the more so the more they
-differ: on the starter's VAE by 4e-5 (mean square, frames in -1…1) where latents are smooth, 1e-3 in
-detail, and 20 to 50 times less one latent further in. So cuts through detail need more overlap than
+overlaps. A decoder errs at a tile's edge, where it misses the neighbours, the more so the more they
+differ: on the starter's VAE by 2e-5 (mean square, of -1…1) where latents are smooth and by 1e-3 in
+detail, 10 to 50 times less one latent further in. So cuts through detail need more overlap than
 cuts through sky, and tiles grow where cuts are cheap.
 """
 
@@ -11,23 +11,25 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor
 
-# A cut of this difficulty gets the usual overlap, one of `_STEEP` times more or less half of it
-# more or less: errors grow by its square, and fall by as much over half the usual two latents.
-_TYPICAL = 1.0
-_STEEP = 6.0
+# A cut of this difficulty gets the usual overlap. Errors grow by the square of the difficulty and
+# fall by about overlap^-1.6, so that area and error are in balance at overlap ~ difficulty^0.75.
+_TYPICAL = 0.7
+_GROWTH = 0.75
 # Numbers of bands that are tried, from the least that can suffice.
-_TRIES = 4
+_TRIES = 3
+
+Grid = list[list[int]]
 
 
 @dataclass(frozen=True)
 class Side:
-    """A tile along one axis, from `start` to `end`, and over how much it fades `before`, `after`."""
+    """A tile along one axis, and over how much it fades in (`before`) and out (`after`)."""
 
     start: int
     end: int
@@ -67,13 +69,13 @@ def lay_evenly(height: int, width: int, side: int, overlap: int) -> list[Tile]:
 def lay_by_content(latents: Tensor, side: int, overlap: int) -> list[Tile]:
     """Return tiles of at most `side`² latents for `latents` `[B, C, T, h, w]` of unit variance.
 
-    Neighbours share half of `overlap` in smooth regions and half more than it in detail; cuts lie
-    where least overlap is needed. Even tiles where these are no larger.
+    Neighbours share from half of `overlap` in smooth regions to twice of it in detail; cuts lie
+    where little overlap is needed. Even tiles where these decode no less.
     """
-    needs = _needs(difficulty(latents), overlap)
+    needs = _needs(difficulty(latents), overlap, side // 2)
     height, width = len(needs), len(needs[0])
     found = lay_evenly(height, width, side, overlap)
-    least = math.ceil(height / (side - (overlap + 1) // 2))
+    least = math.ceil(height / side)
     for count in range(least, min(least + _TRIES, height // 2 + 1)):
         tiles = _lay_bands(needs, _place_cuts(needs, count), side * side)
         if tiles and work(tiles) < work(found):
@@ -82,7 +84,7 @@ def lay_by_content(latents: Tensor, side: int, overlap: int) -> list[Tile]:
 
 
 def difficulty(latents: Tensor) -> Tensor:
-    """Return how much each place `[h, w]` of `[B, C, T, h, w]` differs from its neighbours' mean."""
+    """Return how much each place `[h, w]` of `[B, C, T, h, w]` differs from those around it."""
     B, C, T, H, W = latents.shape
     frames = latents.float().reshape(B * C, T, H, W)
     mean = F.avg_pool2d(F.pad(frames, (1, 1, 1, 1), mode="replicate"), 3, 1)
@@ -94,72 +96,85 @@ def work(tiles: Sequence[Tile]) -> int:
     return sum(rows.length * columns.length for rows, columns in tiles)
 
 
-def _needs(hard: Tensor, overlap: int) -> list[list[int]]:
-    """Return the overlap that a cut through each place `[h][w]` needs."""
-    steps = (hard.clamp(min=1e-6) / _TYPICAL).log() / math.log(_STEEP)
-    wanted = (overlap * (1 + steps / 2)).round()
-    needs: list[list[int]] = wanted.clamp((overlap + 1) // 2, overlap + overlap // 2).int().tolist()
+def _needs(hard: Tensor, overlap: int, most: int) -> Grid:
+    """Return the overlap that a cut through each place `[h][w]` needs, at most `most`."""
+    wanted = (overlap * (hard / _TYPICAL) ** _GROWTH).round()
+    least = min(max(1, overlap // 2), most)
+    needs: Grid = wanted.clamp(least, min(2 * overlap, most)).int().tolist()
     return needs
 
 
-def _place_cuts(needs: list[list[int]], count: int) -> list[int]:
-    """Return the rows where `count` bands of about one height begin and end, cut where it is easy."""
+def _place_cuts(needs: Grid, count: int) -> list[int]:
+    """Return the rows where bands of about one height begin and end, cut where it is easy."""
     height = len(needs)
-    cost = [math.inf, *(sum(map(sum, pair)) for pair in itertools.pairwise(needs))]
+    sums = [sum(row) for row in needs]
     cuts = [0]
     for number in range(1, count):
         ideal, reach = number * height / count, height / count / 5
         near = range(math.ceil(ideal - reach), math.floor(ideal + reach) + 1)
         rows = [row for row in near if cuts[-1] + 1 < row < height - 1] or [round(ideal)]
-        cuts.append(min(rows, key=lambda row: (cost[row], abs(row - ideal))))
+        cuts.append(min(rows, key=lambda row: (sums[row - 1] + sums[row], abs(row - ideal))))
     return [*cuts, height]
 
 
-def _lay_bands(needs: list[list[int]], cuts: Sequence[int], area: int) -> list[Tile]:
+def _lay_bands(needs: Grid, cuts: Sequence[int], area: int) -> list[Tile]:
     """Return the tiles of all bands, none where a band has none within `area`."""
     tiles: list[Tile] = []
     for top, bottom in itertools.pairwise(cuts):
-        band = _lay_band(needs, top, bottom, area)
+        band = _Band(needs, top, bottom).lay(area)
         if not band:
             return []
         tiles += band
     return tiles
 
 
-def _lay_band(needs: list[list[int]], top: int, bottom: int, area: int) -> list[Tile]:
-    """Return the tiles of one band of rows whose total area is least: shortest path over cuts."""
-    width = len(needs[0])
-    columns = [max(column) for column in zip(*needs[top:bottom], strict=True)]
-    across = [0, *map(max, itertools.pairwise(columns)), 0]
-    best: list[tuple[float, list[Tile]]] = [(0.0, [])]
-    for right in range(1, width + 1):
-        paths = [
-            (best[tile[1]][0] + work([tile[0]]), tile)
-            for tile in _candidates(needs, (top, bottom), right, across, area)
-        ]
-        cost, (tile, left) = min(paths, key=lambda path: path[0], default=(math.inf, (None, 0)))
-        best.append((cost, [*best[left][1], tile] if tile else []))
-    return best[width][1] if math.isfinite(best[width][0]) else []
+class _Band:
+    """Rows of a frame between two cuts, and the overlap that its own cuts and borders need."""
 
+    def __init__(self, needs: Grid, top: int, bottom: int) -> None:
+        self.top, self.bottom = top, bottom
+        self.height, self.width = len(needs), len(needs[0])
+        columns = [max(column) for column in zip(*needs[top:bottom], strict=True)]
+        self.cuts: list[int] = [0, *map(max, itertools.pairwise(columns)), 0]
+        self.above = [*map(max, needs[top - 1], needs[top])] if top else [0] * self.width
+        last = bottom == self.height
+        self.below = [0] * self.width if last else [*map(max, needs[bottom - 1], needs[bottom])]
 
-def _candidates(
-    needs: list[list[int]], band: tuple[int, int], right: int, across: list[int], area: int
-) -> Iterator[tuple[Tile, int]]:
-    """Yield the tiles of a band that end at the cut `right`, and the cut where each begins."""
-    height, width = len(needs), len(needs[0])
-    top, bottom = band
-    above = below = 0
-    for left in range(right - 1, -1, -1):
-        if top > 0:
-            above = max(above, needs[top - 1][left], needs[top][left])
-        if bottom < height:
-            below = max(below, needs[bottom - 1][left], needs[bottom][left])
-        rows = _extend(top, bottom, above, below, height)
-        columns = _extend(left, right, across[left], across[right], width)
-        if rows.length * columns.length > area:
-            return
-        if min(columns.length, rows.length) >= 2:
-            yield (rows, columns), left
+    def lay(self, area: int) -> list[Tile]:
+        """Return the tiles within `area` that decode least: the shortest path over cuts."""
+        costs, lefts = [0.0], [0]
+        for right in range(1, self.width + 1):
+            cost, left = math.inf, 0
+            above = below = 0
+            for start in range(right - 1, -1, -1):
+                above, below = max(above, self.above[start]), max(below, self.below[start])
+                size = self._size(start, right, above, below)
+                if size > area:
+                    break
+                if right - start > 1 and costs[start] + size < cost:
+                    cost, left = costs[start] + size, start
+            costs.append(cost)
+            lefts.append(left)
+        return self._trace(lefts) if math.isfinite(costs[-1]) else []
+
+    def _size(self, left: int, right: int, above: int, below: int) -> int:
+        """Return the latents of the tile between two cuts."""
+        first = max(0, left - self.cuts[left] // 2)
+        last = min(self.width, right + (self.cuts[right] + 1) // 2)
+        top, bottom = max(0, self.top - above // 2), self.bottom + (below + 1) // 2
+        return (last - first) * (min(self.height, bottom) - top)
+
+    def _trace(self, lefts: list[int]) -> list[Tile]:
+        """Return the tiles of the path that ends at the last cut."""
+        tiles, right = [], self.width
+        while right:
+            left = lefts[right]
+            above, below = max(self.above[left:right]), max(self.below[left:right])
+            rows = _extend(self.top, self.bottom, above, below, self.height)
+            columns = _extend(left, right, self.cuts[left], self.cuts[right], self.width)
+            tiles.append((rows, columns))
+            right = left
+        return tiles
 
 
 def _extend(start: int, end: int, before: int, after: int, length: int) -> Side:

@@ -7,8 +7,8 @@ x = (1 - t)·clean + t·noise the velocity is (x - clean) / t.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from torch import Tensor
@@ -18,11 +18,15 @@ Denoiser = Callable[[Tensor, float], Tensor]
 
 @dataclass(frozen=True)
 class Point:
-    """All that a solver carries after `done` steps: the sample and the last clean prediction."""
+    """All that a solver carries after `done` steps: the sample and the last clean prediction.
+
+    `more` is what else one of another library carries, under that library's names.
+    """
 
     done: int
     x: Tensor
     clean: Tensor
+    more: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 OnPoint = Callable[[Point], None]

@@ -52,17 +52,8 @@ class Tiling:
         """The latents that neighbouring tiles share, at least one, so that they can fade."""
         return min(max(1, self.overlap // self.space), self.side - 1)
 
-    def lay(self, latents: Tensor) -> list[Tile]:
-        """Return the tiles of latents `[B, C, T, h, w]`."""
-        H, W = latents.shape[-2:]
-        if not self.tile:
-            return [(Side(0, H), Side(0, W))]
-        if self.by_content:
-            return lay_by_content(latents, self.side, self.shared)
-        return lay_evenly(H, W, self.side, self.shared)
-
     def spans(self, length: int) -> list[Side]:
-        """Return the spans of time that `length` latents are decoded in."""
+        """Return the spans of time that `length` latents are worked on in."""
         if not self.chunk:
             return [Side(0, length)]
         side = max(2, self.chunk // self.time + 1)
@@ -79,37 +70,100 @@ def decode_stream(decode: Network, latents: Tensor, tiling: Tiling) -> Iterator[
 
     The frames that two chunks share fade from the earlier one's to the later one's.
     """
-    spans, held = tiling.spans(latents.shape[2]), None
+
+    def run(span: Side) -> Tensor:
+        seen = latents[:, :, span.start : span.end]
+        tiles = _lay(tiling, *seen.shape[-2:])
+        if tiling.tile and tiling.by_content:
+            tiles = lay_by_content(seen, tiling.side, tiling.shared)
+        return _join(lambda tile: _settle(decode(_cut(seen, tile, 1))), tiles, tiling.space)
+
+    spans = tiling.spans(latents.shape[2])
+    return _chain(run, spans, lambda shared: tiling.time * (shared - 1) + 1)
+
+
+def encode_tiled(encode: Network, video: Tensor, tiling: Tiling) -> Tensor:
+    """Return `encode(video)`, latents `[B, C, T, h, w]` computed in pieces."""
+    space, time = tiling.space, tiling.time
+    t, H, W = video.shape[2:]
+    tiles = _lay(tiling, H // space, W // space)
+
+    def run(span: Side) -> Tensor:
+        frames = video[:, :, time * span.start : time * (span.end - 1) + 1]
+        return _join(lambda tile: encode(_cut(frames, tile, space)), tiles, 1)
+
+    spans = tiling.spans((t - 1) // time + 1)
+    return torch.cat(list(_chain(run, spans, lambda shared: shared)), dim=2)
+
+
+def _lay(tiling: Tiling, height: int, width: int) -> list[Tile]:
+    """Return even tiles of so many latents, or one."""
+    if not tiling.tile:
+        return [(Side(0, height), Side(0, width))]
+    return lay_evenly(height, width, tiling.side, tiling.shared)
+
+
+def _chain(
+    run: Callable[[Side], Tensor], spans: list[Side], count: Callable[[int], int]
+) -> Iterator[Tensor]:
+    """Yield what `run` makes of each span, in order; `count` latents of overlap fade."""
+    held: Tensor | None = None
     for span in spans:
-        frames = _decode_span(decode, latents[:, :, span.start : span.end], tiling)
+        piece = run(span)
         if held is not None:
-            _fade_in(frames, held)
-        kept = tiling.time * (span.after - 1) + 1 if span.after else 0
-        ready = frames.shape[2] - kept
-        held = frames[:, :, ready:].clone()
-        yield frames[:, :, :ready]
+            _fade_in(piece, held)
+        ready = piece.shape[2] - (count(span.after) if span.after else 0)
+        # A view would keep all of the piece in memory.
+        held = piece[:, :, ready:].clone()
+        yield piece[:, :, :ready]
 
 
 @torch.inference_mode()
-def encode_tiled(encode: Network, video: Tensor, tiling: Tiling) -> Tensor:
-    """Return `encode(video)`, latents `[B, C, T, h, w]` computed in pieces."""
-    B, _, t, H, W = video.shape
-    p, k = tiling.space, tiling.time
-    cells = video.new_empty(1, 1, 1, 1, 1).expand(B, 1, (t - 1) // k + 1, H // p, W // p)
-    even = dataclasses.replace(tiling, by_content=False)
-    parts: list[Tensor] = []
-    for span in even.spans(cells.shape[2]):
-        frames = video[:, :, k * span.start : k * (span.end - 1) + 1]
+def _fade_in(piece: Tensor, held: Tensor) -> None:
+    """Let the first frames of a piece, in place, begin as the held ones."""
+    first = piece[:, :, : held.shape[2]]
+    ramp = _ramp(held.shape[2], held.shape[2], 0).view(-1, 1, 1)
+    first.copy_(torch.lerp(held, first, ramp.to(held)))
 
-        def run(rows: Side, columns: Side, frames: Tensor = frames) -> Tensor:
-            area = frames[..., rows.start * p : rows.end * p, columns.start * p : columns.end * p]
-            return encode(area)
 
-        piece = _join(run, even.lay(cells), 1)
-        if span.before:
-            tail = parts.pop()
-            ready = tail.shape[2] - span.before
-            _fade_in(piece, tail[:, :, ready:])
-            parts.append(tail[:, :, :ready])
-        parts.append(piece)
-    return torch.cat(parts, dim=2)
+@torch.inference_mode()
+def _join(run: Callable[[Tile], Tensor], tiles: list[Tile], scale: int) -> Tensor:
+    """Return what `run` makes of all tiles, faded into each other, `scale` values a latent."""
+    if len(tiles) == 1:
+        return run(tiles[0])
+    masks = [torch.outer(*(_fades(side, scale) for side in tile)) for tile in tiles]
+    height, width = (max(side.end for side in axis) * scale for axis in zip(*tiles, strict=True))
+    weight, total = torch.zeros(height, width), torch.empty(0)
+    for tile, mask in zip(tiles, masks, strict=True):
+        _cut(weight, tile, scale).add_(mask)
+    for tile, mask in zip(tiles, masks, strict=True):
+        piece = run(tile)
+        if not total.numel():
+            total = piece.new_zeros(*piece.shape[:-2], height, width)
+        piece *= mask.div_(_cut(weight, tile, scale)).to(piece)
+        _cut(total, tile, scale).add_(piece)
+    return total
+
+
+def _cut(whole: Tensor, tile: Tile, scale: int) -> Tensor:
+    """Return the view `[..., h, w]` that a tile has of a frame of `scale` values a latent."""
+    rows, columns = (slice(side.start * scale, side.end * scale) for side in tile)
+    return whole[..., rows, columns]
+
+
+def _settle(piece: Tensor) -> Tensor:
+    """Return a decoded piece where it will wait for the others."""
+    return piece if piece.device.type == "cpu" else piece.to("cpu", torch.float16)
+
+
+def _fades(side: Side, scale: int) -> Tensor:
+    """Return a tile's weight along one axis."""
+    return _ramp(side.length * scale, side.before * scale, side.after * scale)
+
+
+def _ramp(length: int, before: int, after: int) -> Tensor:
+    """Return weights of 1 that rise linearly over the first values and fall over the last."""
+    place = torch.arange(length) + 0.5
+    rise = (place / before).clamp(max=1) if before else torch.ones(length)
+    fall = ((length - place) / after).clamp(max=1) if after else torch.ones(length)
+    return rise * fall

@@ -21,7 +21,7 @@ from aiprod_studio.settings import settings
 from aiprod_studio.training.scenes import Lesson, SceneSize
 from aiprod_studio.training.world import load_world
 
-NETWORKS = ("text_encoder", "audio_vae", "video_vae", "backbone", "decoder")
+NETWORKS = ("text_encoder", "audio_vae", "video_vae", "backbone", "decoder", "upscaler")
 """The order in which networks learn: the backbone reads what the others write."""
 
 _Kind = TypeVar("_Kind")

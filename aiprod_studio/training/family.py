@@ -15,6 +15,7 @@ from aiprod_studio.errors import BadRequest
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
+from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 from aiprod_studio.settings import settings
 from aiprod_studio.training.concepts import codebook, concept_table, kinds
@@ -37,12 +38,14 @@ def build_networks(curriculum: Curriculum) -> Networks:
         "audio_vae": getattr(AudioVAEConfig, family)(),
         "video_vae": getattr(VideoVAEConfig, family)(),
         "backbone": getattr(BackboneConfig, family)(),
+        "upscaler": getattr(UpscalerConfig, family)(),
     }
     classes: dict[str, Callable[[Any], nn.Module]] = {
         "text_encoder": TextEncoder,
         "audio_vae": AudioVAE,
         "video_vae": VideoVAE,
         "backbone": Backbone,
+        "upscaler": Upscaler,
     }
     built: dict[str, Any] = {}
     for name, config in whole.items():

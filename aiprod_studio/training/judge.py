@@ -19,14 +19,20 @@ PER_FRAME = 4  # scores of an impact per frame
 BANDS = 64
 _WINDOW = 1024
 _PITCHES = 32  # the lowest frequencies have a band each
-LOOKS = 5  # frames of a clip by which a judgement names what is seen
+_LOOKS = 5  # frames of a clip by which what lies in it is named
+STILL = ("subjects", "places", "times", "styles")
+MOVING = ("motions", "cameras")
+
+
+Concepts = tuple[tuple[str, tuple[str, ...]], ...]
+"""What can be named: pairs of a kind and its concepts' ids, in the order of their scores."""
 
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """What the judge can name, ids by kind in the order of its scores, and its widths."""
+    """What the judge can name, and its widths."""
 
-    concepts: tuple[tuple[str, tuple[str, ...]], ...]
+    concepts: Concepts
     width: int = 128
     features: int = 64
 
@@ -36,7 +42,7 @@ class Judgement:
     """What the judge says of clips: `scores` `[B, concepts]` by kind, all before the softmax.
 
     `seen` and `heard` `[B, PER_FRAME·T]` score, before the sigmoid, an impact in picture and in
-    sound at even times from the first frame on; `features` `[B, 2·F]` are what the names come from.
+    sound at even times from the first frame on; `features` `[B, 3·F]` are what the names come from.
     """
 
     scores: dict[str, Tensor]
@@ -70,7 +76,34 @@ class _Beat(nn.Module):
         return out
 
 
-class _Eye(nn.Module):
+class _Names(nn.Module):
+    """Features to a score per concept, by kind; it knows which concepts its weights are for."""
+
+    def __init__(self, config: JudgeConfig, kinds: tuple[str, ...]) -> None:
+        super().__init__()
+        self.concepts = {kind: ids for kind, ids in config.concepts if kind in kinds}
+        self.heads = nn.ModuleDict(
+            {kind: nn.Linear(config.features, len(ids)) for kind, ids in self.concepts.items()}
+        )
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """Map `[…, F]` to scores `[…, concepts]` by kind."""
+        return {kind: head(F.silu(features)).float() for kind, head in self.heads.items()}
+
+    def get_extra_state(self) -> Any:
+        """Return the concepts as lists, which belong to the weights."""
+        return [[kind, list(ids)] for kind, ids in self.concepts.items()]
+
+    def set_extra_state(self, state: Any) -> None:
+        """Refuse the weights of a judge that names other things."""
+        if state != self.get_extra_state():
+            raise ModelUnavailable(
+                "This judge names other concepts than the curriculum shows. Delete its folder "
+                "and train it again."
+            )
+
+
+class Eye(nn.Module):
     """Single frames to what lies in them: subjects, place, hour, style."""
 
     def __init__(self, config: JudgeConfig) -> None:
@@ -82,105 +115,82 @@ class _Eye(nn.Module):
             *(nn.Conv2d(64, width, 3, stride=2, padding=1), nn.BatchNorm2d(width), nn.SiLU()),
             *(_Block(width), _Block(width)),
         )
-        self.out = nn.Linear(2 * width, config.features)
+        self.spots = nn.Linear(width, config.features)
+        self.subjects = _Names(config, ("subjects",))
+        self.whole = nn.Linear(2 * width, config.features)
+        self.names = _Names(config, STILL[1:])
 
-    def forward(self, frames: Tensor) -> Tensor:
-        """Map `[B, K, 3, SIDE, SIDE]` to features `[B, F]`."""
+    def forward(self, frames: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Map `[B, K, 3, SIDE, SIDE]` to scores and features `[B, 2·F]`, means over the frames.
+
+        A subject is looked for everywhere, so that one does not hide another.
+        """
         cells = self.frames(frames.flatten(0, 1)).flatten(2)
-        found = torch.cat([cells.mean(dim=2), cells.amax(dim=2)], dim=1)
-        features: Tensor = self.out(found.view(*frames.shape[:2], -1).mean(dim=1))
-        return features
+        spots = self.spots(cells.transpose(1, 2))
+        whole = self.whole(torch.cat([cells.mean(dim=2), cells.amax(dim=2)], dim=1))
+        each = {kind: scores.logsumexp(dim=1) for kind, scores in self.subjects(spots).items()}
+        each |= self.names(whole)
+        features = torch.cat([spots.amax(dim=1), whole], dim=1).float()
+        over = frames.shape[:2]
+        means = {kind: scores.view(*over, -1).mean(dim=1) for kind, scores in each.items()}
+        return means, features.view(*over, -1).mean(dim=1)
 
 
-class _Watch(nn.Module):
-    """All frames to how subject and camera move, and when something hits the ground."""
+class Watch(nn.Module):
+    """All frames and the sound to how things move and when they hit the ground.
+
+    Picture and sound share nothing here, so that neither knows what the other one tells.
+    """
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
         width = config.width
-        # What is seen is grey now, a frame ago and two ago, and the colours.
         self.frames = nn.Sequential(
-            *(nn.Conv2d(5, 32, 5, stride=4, padding=2), nn.BatchNorm2d(32), nn.SiLU()),
-            *(nn.Conv2d(32, 64, 3, stride=2, padding=1), nn.BatchNorm2d(64), nn.SiLU()),
+            *(nn.Conv2d(5, 64, 8, stride=8), nn.BatchNorm2d(64), nn.SiLU()),
             *(nn.Conv2d(64, 64, 3, stride=2, padding=1), nn.BatchNorm2d(64), nn.SiLU()),
         )
         self.gather = nn.Linear(64 * (SIDE // 16) ** 2, width)
         self.beats = nn.Sequential(*[_Beat(width, dilation) for dilation in (1, 2, 4)])
         self.out = nn.Linear(2 * width, config.features)
-        self.impact = nn.Linear(width, PER_FRAME)
+        self.names = _Names(config, MOVING)
+        self.see = nn.Linear(width, PER_FRAME)
+        self.hear = nn.Sequential(
+            *(nn.Conv1d(BANDS, width, 5, padding=2), nn.BatchNorm1d(width), nn.SiLU()),
+            *(_Beat(width, 2), _Beat(width), nn.Conv1d(width, 1, 1)),
+        )
 
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `[B, T, 3, SIDE, SIDE]` to features `[B, F]` and scores `[B, PER_FRAME·T]`."""
+    def forward(
+        self, frames: Tensor, sound: Tensor
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
+        """Map `[B, T, 3, SIDE, SIDE]` and `[B, BANDS, n]` to what a `Judgement` holds.
+
+        These are the scores, the features `[B, F]`, and the impacts seen and heard `[B, n]`.
+        """
         grey = frames.mean(dim=2, keepdim=True)
         past = torch.cat([grey[:, :1], grey[:, :1], grey], dim=1)
         changes = [grey - past[:, 1:-1], grey - past[:, :-2]]
         cells = self.frames(torch.cat([frames, *changes], dim=2).flatten(0, 1))
         moments = self.gather(cells.flatten(1)).view(*frames.shape[:2], -1)
         moments = self.beats(moments.transpose(1, 2))
-        found = torch.cat([moments.mean(dim=2), moments.amax(dim=2)], dim=1)
-        return self.out(found), self.impact(moments.transpose(1, 2)).flatten(1)
-
-
-class _Ear(nn.Module):
-    """A spectrogram to when something hits the ground."""
-
-    def __init__(self, config: JudgeConfig) -> None:
-        super().__init__()
-        width = config.width
-        self.beats = nn.Sequential(
-            *(nn.Conv1d(BANDS, width, 5, padding=2), nn.BatchNorm1d(width), nn.SiLU()),
-            *(_Beat(width, 2), _Beat(width)),
-        )
-        self.impact = nn.Conv1d(width, 1, 1)
-
-    def forward(self, sound: Tensor) -> Tensor:
-        """Map `[B, BANDS, n]` to scores `[B, n]`."""
-        scores: Tensor = self.impact(self.beats(sound))[:, 0]
-        return scores
-
-
-MOVING = ("motions", "cameras")
-"""The kinds that single frames do not show."""
+        features = self.out(torch.cat([moments.mean(dim=2), moments.amax(dim=2)], dim=1))
+        seen = self.see(moments.transpose(1, 2)).flatten(1)
+        return self.names(features), features, seen.float(), self.hear(sound)[:, 0].float()
 
 
 class Judge(nn.Module):
-    """Eye, watch and ear, which share nothing, so that none knows what the others found."""
+    """The eye and the watch, each trained by itself."""
 
     def __init__(self, config: JudgeConfig) -> None:
         super().__init__()
         self.config = config
-        self.eye, self.watch, self.ear = _Eye(config), _Watch(config), _Ear(config)
-        self.names = nn.ModuleDict(
-            {kind: nn.Linear(config.features, len(ids)) for kind, ids in config.concepts}
-        )
+        self.eye, self.watch = Eye(config), Watch(config)
 
-    def forward(self, frames: Tensor, sound: Tensor, looks: Tensor) -> Judgement:
-        """Judge frames `[B, T, 3, SIDE, SIDE]` in -1…1 and a spectrogram `[B, BANDS, PER_FRAME·T]`.
-
-        What single frames show is named by the frames `looks` `[B, K]`, numbers along T.
-        """
-        rows = torch.arange(len(frames), device=frames.device)[:, None]
-        thing = self.eye(frames[rows, looks])
-        move, seen = self.watch(frames)
-        scores = {
-            kind: head(F.silu(move if kind in MOVING else thing)).float()
-            for kind, head in self.names.items()
-        }
-        heard = self.ear(sound)
-        features = torch.cat([thing, move], dim=1).float()
-        return Judgement(scores, seen.float(), heard.float(), features)
-
-    def get_extra_state(self) -> Any:
-        """Return what the judge can name, which belongs to its weights."""
-        return [[kind, list(ids)] for kind, ids in self.config.concepts]
-
-    def set_extra_state(self, state: Any) -> None:
-        """Refuse the weights of a judge that names other things."""
-        if state != self.get_extra_state():
-            raise ModelUnavailable(
-                "The judge's weights name other concepts than its curriculum. Delete them and "
-                "train it again."
-            )
+    def forward(self, frames: Tensor, sound: Tensor) -> Judgement:
+        """Judge frames `[B, T, 3, SIDE, SIDE]` in -1…1 and a spectrogram `[B, BANDS, n]`."""
+        looks = torch.linspace(0, frames.shape[1] - 1, _LOOKS).round().long()
+        things, look = self.eye(frames[:, looks])
+        moves, motion, seen, heard = self.watch(frames, sound)
+        return Judgement(things | moves, seen, heard, torch.cat([look, motion], dim=1).float())
 
 
 def shrink(video: Tensor) -> Tensor:
@@ -207,11 +217,6 @@ def listen(audio: Tensor, moments: int) -> Tensor:
     return (bands + 1e-3).log() / 4
 
 
-def spaced(frames: int, batch: int, count: int = LOOKS) -> Tensor:
-    """Return the numbers `[batch, count]` of frames that lie evenly in a clip."""
-    return torch.linspace(0, frames - 1, count).round().long().expand(batch, count)
-
-
 def peaks(scores: Tensor, least: float = 0.3) -> list[list[float]]:
     """Return per clip at which places of `[B, n]`, between whole numbers too, impacts peak.
 
@@ -219,12 +224,13 @@ def peaks(scores: Tensor, least: float = 0.3) -> list[list[float]]:
     """
     likely = scores.sigmoid()
     highest = F.max_pool1d(likely[:, None], 5, 1, 2)[:, 0]
-    padded = F.pad(likely, (1, 1))
+    padded = F.pad(likely, (1, 1)).clamp(min=1e-4).log()
     found: list[list[float]] = []
     for row, tops in enumerate((likely == highest) & (likely >= least)):
         places = []
         for at in tops.nonzero()[:, 0].tolist():
             before, here, after = padded[row, at : at + 3].tolist()
-            places.append(at + (after - before) / (before + here + after))
+            bend = 2 * here - before - after  # of the parabola through the three
+            places.append(at + (0.5 * (after - before) / bend if bend > 0 else 0.0))
         found.append(places)
     return found

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from aiprod_studio.models.audio_vae import AudioVAE
 from aiprod_studio.models.backbone import Backbone
-from aiprod_studio.models.text_encoder import TextEncoder
+from aiprod_studio.models.text_encoder import PADDING, TextEncoder
+from aiprod_studio.models.upscaler import FACTOR
 from aiprod_studio.models.video_vae import SPACE_FACTOR, VideoVAE, fold_patches
 from aiprod_studio.training.concepts import concept_table
 from aiprod_studio.training.data import Rows
@@ -70,6 +71,20 @@ def decoder_loss(decoder: nn.Module, vae: VideoVAE, backbone: Backbone, rows: Ro
     return _frame_error(seen.float(), pixels, rows.get("subject"))
 
 
+def upscaler_loss(upscaler: nn.Module, rows: Rows) -> Tensor:
+    """Return the error of frames that the upscaler makes of the same ones at half the size.
+
+    Rows: `video` `[B, 3, T, H, W]` in -1…1, and where it is known the coverage `subject`.
+    """
+    video = rows["video"]
+    frames = video.transpose(1, 2).flatten(0, 1)
+    with lower_precision(video):
+        seen = upscaler(F.avg_pool2d(frames, FACTOR)).float()
+    return _frame_error(
+        seen.unflatten(0, (video.shape[0], -1)).transpose(1, 2), video, rows.get("subject")
+    )
+
+
 def _frame_error(seen: Tensor, video: Tensor, subject: Tensor | None) -> Tensor:
     """Return the absolute error of frames and of their edges, heavier inside the subject."""
     weight = torch.ones_like(video[:, :1])
@@ -106,8 +121,10 @@ def text_loss(encoder: TextEncoder, rows: Rows) -> Tensor:
     Rows: `tokens` `[B, L]`, `wanted` registers `[B, R, D]`, and what is said as class numbers
     `[B]` by kind, in the order of the registers.
     """
-    with lower_precision(rows["tokens"]):
-        features = encoder.gather(rows["tokens"])
+    tokens = rows["tokens"]
+    longest = int((tokens != PADDING).sum(dim=1).max())
+    with lower_precision(tokens):
+        features = encoder.gather(tokens[:, : max(1, longest)])
     features = features.float()
     loss = (features - rows["wanted"]).square().mean()
     for register, name in enumerate(name for name in rows if name.startswith(SAID)):

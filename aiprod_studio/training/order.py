@@ -18,7 +18,7 @@ from aiprod_studio.training.scenes import SceneSize
 from aiprod_studio.training.spread import Spread
 
 DEMO_HOURS = 1 / 30
-_ABOUT = "Train the four networks of a family, phase by phase, on scenes or on videos of your own."
+_ABOUT = "Train the networks of a family, phase by phase, on scenes or on videos of your own."
 
 
 @dataclass(frozen=True)

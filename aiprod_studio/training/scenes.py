@@ -17,6 +17,7 @@ from aiprod_studio.training.choreography import (
     pair,
     stand,
 )
+from aiprod_studio.training.dust import since_landing, throw_up
 from aiprod_studio.training.painting import HOUR_LIGHT, Backdrop, paint_ground, paint_sky
 from aiprod_studio.training.sounds import synthesise
 from aiprod_studio.training.weather import CLOUDS, fall, veil
@@ -108,7 +109,11 @@ def make_scenes(
     path, other = pair(labels["relations"], path, dice)
     view = look(labels["cameras"], path, time, dice)
     poses = [stand(p, view, size.height / size.width) for p in (path, other)]
-    video, subject = _compose(labels, poses, view, size, dice)
+    landed = [
+        since_landing(load_world().motions[motion].id, events, time, row)
+        for row, motion in enumerate(labels["motions"].tolist())
+    ]
+    video, subject = _compose(labels, poses, view, landed, size, dice)
     audio = synthesise(labels, events, size.samples, size.sample_rate, dice)
     return Scenes(video, audio, subject, _surface(poses[0], size), labels)
 
@@ -183,10 +188,11 @@ def _compose(
     labels: dict[str, Tensor],
     poses: list[Pose],
     view: View,
+    landed: list[Tensor],
     size: SceneSize,
     dice: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Draw backdrop, weather, shadows and subjects; return video and the first one's coverage.
+    """Draw backdrop, weather, shadows, subjects and dust; return video and the first's coverage.
 
     Clip by clip, so that the frames in work stay in the processor's cache.
     """
@@ -200,7 +206,8 @@ def _compose(
         frames = _background(backdrop, View(*_of(view, row)), size, dice)
         veil(frames, weather, backdrop.hour)
         light = torch.cat([0.25 + 0.75 * HOUR_LIGHT[backdrop.hour], torch.ones(1)])
-        cast = [(seen["subjects"], Pose(*_of(poses[0], row)), subject[row])]
+        first = Pose(*_of(poses[0], row))
+        cast = [(seen["subjects"], first, subject[row])]
         if seen["others"] != ABSENT:
             other = seen["others"], Pose(*_of(poses[1], row)), torch.empty(T, H, W)
             # Who stands behind, or flees ahead, is drawn first.
@@ -210,6 +217,7 @@ def _compose(
         for number, pose, cover in cast:
             sprite = sprites[seen["styles"], number] * light[:, None, None]
             _draw_subject(frames, cover, sprite, pose)
+        throw_up(frames, first, landed[row], backdrop)
         fall(frames, weather, backdrop.hour, size.fps, dice)
         torch.sub(frames.mul_(2).transpose(0, 1), 1, out=video[row])
     return video, subject
@@ -295,4 +303,3 @@ def _draw_subject(frames: Tensor, cover: Tensor, sprite: Tensor, pose: Pose) -> 
 def _middles(count: int) -> Tensor:
     """Return the middles of `count` equal parts of 0…1."""
     return (torch.arange(count) + 0.5) / count
-

@@ -9,12 +9,14 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aiprod_studio.engines.engine import Sound
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, AudioVAE, latent_count
 from aiprod_studio.models.backbone import Backbone
-from aiprod_studio.models.text_encoder import TextEncoder, tokenise
+from aiprod_studio.models.text_encoder import PADDING, TextEncoder, tokenise
+from aiprod_studio.models.upscaler import FACTOR
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR, VideoVAE
 from aiprod_studio.training.captions import write_caption
 from aiprod_studio.training.clips import Piece
@@ -29,6 +31,7 @@ from aiprod_studio.training.losses import (
     decoder_loss,
     lower_precision,
     text_loss,
+    upscaler_loss,
     video_vae_loss,
 )
 from aiprod_studio.training.samples import (
@@ -39,20 +42,36 @@ from aiprod_studio.training.samples import (
     side_by_side,
     to_frames,
 )
-from aiprod_studio.training.scenes import draw_labels
+from aiprod_studio.training.scenes import EVERYTHING, draw_labels
 from aiprod_studio.training.source import HELD_OUT_ROWS, Ground, Source
 from aiprod_studio.training.teachers import ClipTeachers, Teachers, add_noise
 from aiprod_studio.training.world import ABSENT
 
 SHOWN = 4
+NAMED = 0.6
+"""The share of captions that are a subject's name alone: there are tens of thousands to learn."""
 _SOUND_PIXELS = 32  # the scenes of which only the sound is kept are drawn this small
 
 
 def text_task(ground: Ground, encoder: TextEncoder) -> Task:
-    """Return the task of naming what captions say."""
+    """Return the task of naming what captions say; a batch goes from the shortest to the longest.
+
+    So what is computed at once has few gaps.
+    """
+
+    drawn = dataclasses.replace(EVERYTHING, subjects=ground.phase.lesson.subjects)
 
     def draw(dice: torch.Generator, batch: int) -> Rows:
-        labels = draw_labels(batch, dice, draw_lesson(ground.lessons, dice))
+        lesson = draw_lesson(ground.lessons, dice)
+        # What can be drawn is asked for most, so it takes half of the captions.
+        halves = [
+            draw_labels(size, dice, one)
+            for size, one in ((batch // 2, drawn), (batch - batch // 2, lesson))
+        ]
+        labels = {kind: torch.cat([half[kind] for half in halves]) for kind in halves[0]}
+        named = torch.rand(batch, generator=dice) < NAMED
+        for kind in labels.keys() - {"subjects"}:
+            labels[kind] = torch.where(named, ABSENT, labels[kind])
         chance = random.Random(int(torch.randint(2**31, (1,), generator=dice)))
         captions, said = write_captions(labels, chance)
         for row in range(0, batch, 32):  # the empty prompt says nothing
@@ -62,7 +81,9 @@ def text_task(ground: Ground, encoder: TextEncoder) -> Task:
         config = encoder.config
         wanted = write_registers(said, config.registers, config.out_width)
         spoken = {f"{SAID}{kind}": values for kind, values in said.items()}
-        return {"tokens": tokenise(captions, config), "wanted": wanted, **spoken}
+        rows = {"tokens": tokenise(captions, config), "wanted": wanted, **spoken}
+        order = (rows["tokens"] != PADDING).sum(dim=1).argsort()
+        return {name: values[order] for name, values in rows.items()}
 
     return Task(
         encoder,
@@ -202,6 +223,33 @@ def decoder_task(
         return [Sample("a clip, and decoded", side_by_side(a, b), fps) for a, b in pairs]
 
     return _task(decoder, Source(ground, keep, load), tell, loss, show)
+
+
+def upscaler_task(ground: Ground, upscaler: nn.Module) -> Task:
+    """Return the task of doubling the sides of frames, in windows around the subjects."""
+    window = ground.exercise.window
+
+    def keep(rows: Rows) -> Rows:
+        return {"video": rows["video"], "subject": rows["subject"]}
+
+    def load(piece: Piece) -> Rows:
+        return {"video": ground.real.pixels(piece)["video"]}
+
+    def add(rows: Rows, dice: torch.Generator) -> Rows:
+        return cut_windows(rows, window, dice) if window else rows
+
+    def show(average: nn.Module, rows: Rows) -> list[Sample]:
+        video = rows["video"].to(next(average.parameters()).device)
+        half = F.avg_pool2d(video[:, :, 0], FACTOR)
+        smooth = F.interpolate(half, scale_factor=FACTOR, mode="bicubic")
+        pairs = zip(smooth[:, :, None], average(half)[:, :, None], strict=True)
+        return [Sample("interpolated, and upscaled", side_by_side(a, b), 1.0) for a, b in pairs]
+
+    # Real clips come at the phase's size, scenes can be drawn at that of the result.
+    size = ground.size
+    if ground.clips is None:
+        size = dataclasses.replace(size, height=FACTOR * size.height, width=FACTOR * size.width)
+    return _task(upscaler, Source(ground, keep, load, size), add, upscaler_loss, show)
 
 
 def _task(

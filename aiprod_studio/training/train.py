@@ -1,4 +1,4 @@
-"""`aiprod-studio train`: the four networks of a family, phase by phase, one after the other."""
+"""`aiprod-studio train`: the networks of a family, phase by phase, one after the other."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from aiprod_studio.training.tasks import (
     backbone_task,
     decoder_task,
     text_task,
+    upscaler_task,
     video_task,
 )
 from aiprod_studio.training.teachers import Teachers
@@ -44,7 +45,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 def train(order: Order) -> Path:
-    """Train all four networks, or take them up again; return the bundle of their averages.
+    """Train all networks, or take them up again; return the bundle of their averages.
 
     Raises `BadRequest` for what cannot be trained, and as `loop.fit` does.
     """
@@ -68,9 +69,14 @@ def train(order: Order) -> Path:
             return decoder_task(ground, decoder, teachers, pupil.backbone)
 
         _teach(order, "decoder", video_vae.decoder, finish)
+    assert networks.upscaler is not None
+    upscaler = _teach(order, "upscaler", networks.upscaler, upscaler_task)
+    learnt = Networks(pupil.backbone, video_vae, audio_vae, text_encoder)
+    if (order.folder / "upscaler.pt").exists():
+        learnt = dataclasses.replace(learnt, upscaler=upscaler)
     bundle = order.folder / f"{order.curriculum.family}.safetensors"
     if order.spread.leads:
-        save_bundle(bundle, Networks(pupil.backbone, video_vae, audio_vae, text_encoder))
+        save_bundle(bundle, learnt)
         write_page(order.folder)
     return bundle
 
@@ -91,7 +97,7 @@ def _teach(
     kept = order.folder / f"{name}.pt"
     if kept.exists():
         network.load_state_dict(read_state(kept, order.spread.device)["average"])
-    elif name != "decoder":  # the video VAE's own decoder will do
+    elif name not in ("decoder", "upscaler"):  # clips can be made without them
         log.warning("%s has no exercise in these phases and stays untrained", name)
     return network.requires_grad_(False).eval()
 

@@ -1,7 +1,8 @@
-"""The app: opens the page on this machine alone, and keeps a worker beside it."""
+"""The app: opens the page on this machine, one for visitors too, and keeps a worker beside it."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import signal
@@ -9,9 +10,12 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -20,30 +24,43 @@ from aiprod_studio.errors import StudioError
 from aiprod_studio.jobs.queue import Queue
 from aiprod_studio.library.gallery import Gallery
 from aiprod_studio.settings import settings
+from aiprod_studio.ui.api import publish
 from aiprod_studio.ui.bench import Bench, Page, html_block
 from aiprod_studio.ui.board import prune
 from aiprod_studio.ui.cards import NAME, draw_head
+from aiprod_studio.ui.gate import Door, Gate, keep_password
 from aiprod_studio.ui.guard import Guard
+from aiprod_studio.ui.limits import read_limits
+from aiprod_studio.ui.lockout import Lockout
 from aiprod_studio.ui.machine import Machine
+from aiprod_studio.ui.media import media_route
 from aiprod_studio.ui.prefs import load_prefs
 from aiprod_studio.ui.renderer import Renderer
+from aiprod_studio.ui.share import SHARED_TABS, Sharing, announce, draw_leave
 from aiprod_studio.ui.tabs import TABS
 from aiprod_studio.ui.texts import Texts, choose_language
 from aiprod_studio.ui.theme import build_head, build_theme
+from aiprod_studio.ui.veil import Veil
+from aiprod_studio.ui.visitors import FOLDER, Visitors
+from aiprod_studio.ui.wording import reword
 
 log = logging.getLogger("aiprod_studio")
 
 HOST = "127.0.0.1"
+CODE = Path(__file__).resolve().parents[2]
 WORKER = (sys.executable, "-m", "aiprod_studio", "worker")
 LOG_BYTES = 2 * 2**20
 DAY_SECONDS = 86_400
 
 
-def open_studio(port: int | None = None, browser: bool = True) -> int:
+def open_studio(
+    port: int | None = None, browser: bool = True, sharing: Sharing | None = None
+) -> int:
     """Serve the page until the process is told to stop; returns the exit code.
 
-    Without a `port` the first free one from 7860 on is taken. Raises `StudioError` when the port
-    or a folder cannot be used.
+    Without a `port` the first free one from 7860 on is taken. With `sharing` visitors get a page
+    of their own, on the next free port. Raises `StudioError` when a port, a folder or the shared
+    link cannot be had.
     """
     stop = threading.Event()
 
@@ -52,26 +69,50 @@ def open_studio(port: int | None = None, browser: bool = True) -> int:
 
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), end)
-    with open_bench() as bench:
-        blocks = build_page(bench)
-        address = serve(blocks, bench, port)
-        sys.stdout.write(f"{bench.say('app.open', address=address)}\n")
-        sys.stdout.flush()
+    with open_bench() as bench, ExitStack() as served:
+        page = Service(HOST, port, (Middleware(Guard),), bench.home / "pictures")
+        address = served.enter_context(serve(bench, page))
+        _tell(bench.say("app.open", address=address))
+        if sharing is not None:
+            _share(bench, sharing, (urlsplit(address).port or 0) + 1, served)
         bench.machine.start()
         bench.renderer.start()
         if browser:
             webbrowser.open(address)
         threading.Thread(target=_tidy, args=(bench,), name="tidy", daemon=True).start()
-        try:
-            while not stop.wait(1.0):
-                pass
-        finally:
-            # An open tab keeps a connection for its events, which would hold up the end; the
-            # server takes that for an error and would print it.
-            logging.getLogger("uvicorn.error").disabled = True
-            blocks.server.force_exit = True
-            blocks.close(verbose=False)
+        while not stop.wait(1.0):
+            pass
     return 0
+
+
+def _share(bench: Bench, sharing: Sharing, port: int, served: ExitStack) -> None:
+    """Serve the visitors' page, from `port` on, until `served` ends, and say where it is."""
+    limits = read_limits(bench.home)
+    visitors = Visitors(bench, limits)
+    served.callback(visitors.close)
+    shared = dataclasses.replace(bench, guests=visitors.bench, limits=limits)
+    hosts, secret = sharing.hosts(), sharing.secret()
+    door = Door(
+        visitors,
+        keep_password(secret.user, secret.password),
+        Lockout(limits.tries, limits.pause),
+        Veil(bench.home, {bench.gallery.outputs: "clips:", CODE: "app:", Path.home(): "~"}),
+        bench.say,
+        secure=sharing.host is None,
+    )
+    guards = (Middleware(Guard, hosts=hosts), Middleware(Gate, door=door))
+    port = sharing.free_port(port)
+    bypass_proxy(sharing.bound.strip("[]"))
+    service = Service(sharing.bound, port, guards, bench.uploads / FOLDER)
+    served.enter_context(serve(shared, service))
+    for line in announce(sharing.address(port, hosts), secret, bench.say):
+        _tell(line)
+
+
+def _tell(line: str) -> None:
+    """Write a line for whoever started the studio; never to the log."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 @contextmanager
@@ -97,9 +138,13 @@ def keep_quiet() -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["GRADIO_TEMP_DIR"] = str(settings().home / "uploads")
-    # A proxy of the system must not come between the page and its own machine.
+    bypass_proxy(HOST, "localhost")
+
+
+def bypass_proxy(*hosts: str) -> None:
+    """Let no proxy of the system come between the page and its own machine."""
     for name in ("NO_PROXY", "no_proxy"):
-        os.environ[name] = ",".join(filter(None, (os.environ.get(name), HOST, "localhost")))
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), *hosts)))
 
 
 def write_log() -> None:
@@ -119,28 +164,45 @@ def write_log() -> None:
 
 
 def build_page(bench: Bench) -> gr.Blocks:
-    """Return the page with all its tabs."""
+    """Return the page with all its tabs, or with those that visitors may see."""
     say = bench.say
     with gr.Blocks(
         title=NAME, analytics_enabled=False, delete_cache=(DAY_SECONDS, DAY_SECONDS)
     ) as blocks:
         head = html_block("as-head", draw_head(False, bench.machine.hardware, say))
+        if bench.limits is not None:
+            html_block("as-visitor", draw_leave(bench.limits, say))
         with gr.Tabs(elem_id="as-tabs") as tabs:
             page = Page(blocks, tabs, head)
             for name, build in TABS.items():
+                if bench.shared and name not in SHARED_TABS:
+                    continue
                 with gr.Tab(say(f"tab.{name}"), id=name) as page.tab:
                     build(bench, page)
+        publish(bench)
     # Two tabs of one person must not wait for each other.
-    return blocks.queue(default_concurrency_limit=4)
+    return blocks.queue(default_concurrency_limit=4, api_open=False)
 
 
-def serve(blocks: gr.Blocks, bench: Bench, port: int | None) -> str:
-    """Serve the page to this machine alone and return its address; raises `StudioError`."""
-    folders = (bench.gallery.outputs, bench.gallery.thumbnails, settings().home / "pictures")
+@dataclass(frozen=True)
+class Service:
+    """How a page is served: on which address and port, guarded by what, with which pictures."""
+
+    host: str
+    port: int | None
+    guards: tuple[Middleware, ...]
+    pictures: Path
+
+
+@contextmanager
+def serve(bench: Bench, service: Service) -> Iterator[str]:
+    """Serve a page and yield its address on this machine; raises `StudioError`."""
+    blocks = build_page(bench)
+    bench.say.turned.append(lambda: reword(blocks, lambda: build_page(bench), bench.say))
     try:
         _, address, _ = blocks.launch(
-            server_name=HOST,
-            server_port=port,
+            server_name=service.host,
+            server_port=service.port,
             share=False,
             inbrowser=False,
             prevent_thread_lock=True,
@@ -151,14 +213,15 @@ def serve(blocks: gr.Blocks, bench: Bench, port: int | None) -> str:
             ssr_mode=False,
             pwa=False,
             mcp_server=False,
-            allowed_paths=[str(folder) for folder in folders],
+            allowed_paths=[str(service.pictures)],
             blocked_paths=[str(bench.gallery.trash.folder)],
             max_file_size="500mb",
             favicon_path=settings().assets / "icon.png",
             theme=build_theme(),
             head=build_head(bench.say),
             app_kwargs={
-                "middleware": [Middleware(Guard)],
+                "middleware": list(service.guards),
+                "routes": [media_route(bench)],
                 "docs_url": None,
                 "redoc_url": None,
                 "openapi_url": None,
@@ -166,10 +229,17 @@ def serve(blocks: gr.Blocks, bench: Bench, port: int | None) -> str:
         )
     except OSError as error:
         raise StudioError(
-            f"The port {port or 'from 7860 to 7959'} is in use. Close the program that uses it, or "
-            "choose another one with --port."
+            f"The port {service.port or 'from 7860 to 7959'} is in use. Close the program that "
+            "uses it, or choose another one with --port."
         ) from error
-    return str(address)
+    try:
+        yield str(address)
+    finally:
+        # An open tab keeps a connection for its events, which would hold up the end; the
+        # server takes that for an error and would print it.
+        logging.getLogger("uvicorn.error").disabled = True
+        blocks.server.force_exit = True
+        blocks.close(verbose=False)
 
 
 def _tidy(bench: Bench) -> None:

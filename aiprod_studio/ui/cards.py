@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 from html import escape
 from pathlib import Path
-from urllib.parse import quote
 
 from aiprod_studio.jobs.job import Job
 from aiprod_studio.report import clock, shorten
 from aiprod_studio.types import Hardware
 from aiprod_studio.ui.board import Board, Shot
+from aiprod_studio.ui.media import media_url
 from aiprod_studio.ui.texts import Texts
 from aiprod_studio.ui.verdict import Verdict
 
@@ -31,14 +31,7 @@ NAME = "AIPROD Studio"
 PROMPT_CHARACTERS = 160
 
 
-def media_url(path: Path) -> str:
-    """Return the address under which the page loads a file of the studio."""
-    return f"gradio_api/file={quote(path.as_posix())}"
-
-
-def draw_button(
-    do: str, label: str, about: str = "", kind: str = "quiet", sure: str = ""
-) -> str:
+def draw_button(do: str, label: str, about: str = "", kind: str = "quiet", sure: str = "") -> str:
     """Return a button that asks for `do` with `about`, a job, a clip, a model or a token.
 
     Where `sure` is a question, it is asked first.

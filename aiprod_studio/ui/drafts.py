@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aiprod_studio.errors import BadRequest, StudioError
+from aiprod_studio.graph.extend import continued
 from aiprod_studio.jobs.job import Job
 from aiprod_studio.jobs.queue import Queue
 from aiprod_studio.library.gallery import DRAFTS
@@ -38,7 +39,7 @@ def queue_drafts(
 
     Raises `BadRequest` when the engine cannot render the request.
     """
-    final = complete(request, card)
+    final = complete(continued(request), card)
     first = secrets.randbelow(2**31) if final.seed is None else final.seed
     small = draft_of(final, card)
     folder = outputs / DRAFTS / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"

@@ -18,7 +18,10 @@ from aiprod_studio.media.images import check_readable
 from aiprod_studio.types import ModelCard, Request
 
 SHAPES = {"wide": (16, 9), "tall": (9, 16), "square": (1, 1)}
-TEXT, PICTURE = "text", "picture"
+TEXT, PICTURE, EXTEND = "text", "picture", "extend"
+PICTURES = "pictures"
+"""The folder of what jobs begin with, below the data of whoever asked for them."""
+
 MOST_DRAFTS = 9
 
 
@@ -26,7 +29,7 @@ MOST_DRAFTS = 9
 class Form:
     """The values of the form; `None` and an empty `size` stand for what the preset or engine says.
 
-    `mode` is "text" or "picture", `size` "WIDTHxHEIGHT" in pixels, `drafts` how many to make.
+    `mode` is "text", "picture" or "extend", `size` "WIDTHxHEIGHT" in pixels, `drafts` how many to make.
     """
 
     prompt: str = ""
@@ -42,6 +45,7 @@ class Form:
     guidance: float | None = None
     fps: float | None = None
     audio: bool = True
+    extend: str | None = None
 
     def to_request(self) -> Request:
         """Return the request; raises `BadRequest` for what no engine can render."""
@@ -58,6 +62,10 @@ class Form:
             if not self.image:
                 raise BadRequest("The first picture is missing. Add one, or choose text alone.")
             values["image"] = self.image
+        if self.mode == EXTEND:
+            if not self.extend:
+                raise BadRequest("The clip to extend is missing. Add one, or choose text alone.")
+            values["extend"] = self.extend
         values |= {"engine": self.engine, "audio": self.audio}
         return Request(prompt=self.prompt, **values)
 
@@ -67,8 +75,9 @@ def from_request(request: Request) -> Form:
     size = f"{request.width}x{request.height}" if request.width and request.height else ""
     return Form(
         prompt=request.prompt,
-        mode=PICTURE if request.image else TEXT,
+        mode=PICTURE if request.image else EXTEND if request.extend else TEXT,
         image=request.image,
+        extend=request.extend,
         engine=request.engine,
         size=size,
         **{
@@ -115,8 +124,9 @@ def load_form(file: Path) -> Form:
         form = Form(**values)
     except (OSError, ValueError, TypeError):
         return Form()
-    gone = form.image is not None and not Path(form.image).is_file()
-    return dataclasses.replace(form, image=None) if gone else form
+    files = {"image": form.image, "extend": form.extend}
+    gone = {name: None for name, file in files.items() if file and not Path(file).is_file()}
+    return dataclasses.replace(form, **gone)
 
 
 def _whole(name: str, value: float) -> int:
@@ -125,10 +135,10 @@ def _whole(name: str, value: float) -> int:
     return int(value)
 
 
-def keep_picture(path: str, folder: Path) -> str:
-    """Copy a picture to `folder` under the name of its content and return the copy's path.
+def keep_file(path: str, folder: Path) -> str:
+    """Copy a picture or clip to `folder` under the name of its content; return the copy's path.
 
-    An upload is cleaned away some day; a job that waits must find its picture. Raises `MediaError`
+    An upload is cleaned away some day; a job that waits must find what it begins with. Raises `MediaError`
     when it cannot be read and as `write_bytes`.
     """
     source = Path(path)

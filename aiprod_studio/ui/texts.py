@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import locale
 import os
+import threading
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,14 @@ LANGUAGES = {
     "de": "Deutsch",
     "es": "Español",
     "fr": "Français",
+    "it": "Italiano",
+    "pt": "Português",
+    "ru": "Русский",
     "ar": "العربية",
+    "hi": "हिन्दी",
+    "zh": "简体中文",
+    "ja": "日本語",
+    "ko": "한국어",
 }
 """Every language of the interface by its code, under its own name."""
 
@@ -23,11 +32,27 @@ RIGHT_TO_LEFT = frozenset({"ar"})
 
 
 class Texts:
-    """The texts of one language; called with a key, it returns the text with the values put in."""
+    """The texts of one language; called with a key, it returns the text with the values put in.
+
+    What a language lacks is in English. `turned` are called when the language is another one.
+    """
 
     def __init__(self, language: str) -> None:
+        self.turned: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        self._speak(language)
+
+    def turn(self, language: str) -> None:
+        """Speak another language from now on."""
+        with self._lock:
+            if language != self.language:
+                self._speak(language)
+                for tell in self.turned:
+                    tell()
+
+    def _speak(self, language: str) -> None:
+        self._texts = read_texts("en") | read_texts(language)
         self.language = language
-        self._texts = read_texts(language)
 
     def __call__(self, key: str, **values: Any) -> str:
         """Return the text under `key`, such as "create.render"."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from aiprod_studio.library.gallery import Entry
 from aiprod_studio.report import shorten
-from aiprod_studio.ui.cards import PROMPT_CHARACTERS, draw_button, draw_player, media_url
+from aiprod_studio.ui.cards import PROMPT_CHARACTERS, draw_button, draw_player
+from aiprod_studio.ui.media import media_url
 from aiprod_studio.ui.texts import Texts
 
 
@@ -56,6 +57,7 @@ def draw_details(entry: Entry, poster: Path | None, say: Texts) -> str:
     name = entry.name
     actions = draw_button("reuse", say("library.reuse"), name, "go")
     actions += draw_button("vary", say("library.vary"), name)
+    actions += draw_button("extend", say("library.extend"), name)
     actions += draw_button("discard", say("library.discard"), name)
     actions += draw_button("close", say("library.close"))
     return (

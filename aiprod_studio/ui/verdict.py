@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest, DoesNotFit
+from aiprod_studio.graph.extend import continued
 from aiprod_studio.hardware.plan import choose_plan
 from aiprod_studio.jobs.forecast import expect
 from aiprod_studio.jobs.queue import Queue
@@ -43,7 +44,7 @@ def judge(request: Request, hardware: Hardware | None, queue: Queue) -> Verdict:
 def weigh(request: Request, card: ModelCard, hardware: Hardware | None, queue: Queue) -> Verdict:
     """Return the verdict on a request to the model of `card`, whether or not it renders yet."""
     try:
-        full = complete(request, card)
+        full = complete(continued(request), card)
         if hardware is None:
             return Verdict("unknown")
         plan = choose_plan(hardware, card, full)

@@ -80,6 +80,11 @@ class Weights:
         """Return what happens to a ware, or None."""
         return self._tasks.get(ware)
 
+    def changed(self) -> None:
+        """Note that what lies on the disk must be looked at anew."""
+        with self._lock:
+            self.version += 1
+
     @property
     def busy(self) -> bool:
         """Whether anything comes or is checked now."""
@@ -161,7 +166,7 @@ class Weights:
             ended = work(stop.is_set)
         except Cancelled:
             ended = None
-        except Exception as error:  # noqa: BLE001 - the boundary: it is told on the page
+        except Exception as error:
             if not isinstance(error, StudioError):
                 log.error("the weights of %s failed", ware, exc_info=error)
             ended = Task("failed", error=error)
@@ -174,7 +179,7 @@ class Weights:
 
     def _set(self, ware: Ware, task: Task | None) -> None:
         with self._lock:
-            self.version += 1
+            self.changed()
             if task is None:
                 self._tasks.pop(ware, None)
             else:

@@ -57,3 +57,17 @@ def test_equal_steps_are_not_run_again_and_changed_ones_are():
     for seed in (1, 2, 2):
         graph(seed).run(kept)
     assert runs == ["text", "draw", "draw"]
+
+
+def test_a_run_may_end_early_and_the_next_one_goes_on():
+    runs: list[str] = []
+
+    def text() -> int:
+        runs.append("text")
+        return 1
+
+    kept: dict[str, object] = {}
+    graph = Graph((Step("text", text), Step("two", double, ("text",))))
+    assert graph.run(kept, until="text") == 1
+    assert graph.run(kept) == 2
+    assert runs == ["text"]

@@ -130,6 +130,20 @@ def test_no_last_tile_is_thinner_than_two_latents() -> None:
             assert side - starts[-1] >= 64 or tile >= side
 
 
+def test_the_way_of_decoding_is_named() -> None:
+    large = walk(dataclasses.replace(roomy("ltx-2", width=1280, height=704), batch=1))
+    assert [step.tiling for step in large[:2]] == ["none", "uniform"]
+    streamed = next(step for step in large if step.chunk)
+    assert {step.tiling for step in large[large.index(streamed) :]} == {"stream"}
+    whole = predict(dataclasses.replace(streamed, tiling="uniform"))
+    assert streamed.peak_bytes["decode"] < whole.peak_bytes["decode"]
+    native = walk(roomy("starter"))
+    assert all(step.tiling == ("content" if step.tile else "none") for step in native)
+    tiled = next(step for step in native if step.tile)
+    even = predict(dataclasses.replace(tiled, tiling="uniform"))
+    assert tiled.stage_seconds["decode"] < even.stage_seconds["decode"]
+
+
 def test_a_plan_without_a_basis_steps_down_all_the_same() -> None:
     plan = Plan("cpu", "float32", 128, 128, 17, 2, 0, {"load": 1}, 1.0, ("by hand",))
     steps = walk(plan)

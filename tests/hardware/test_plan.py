@@ -33,6 +33,7 @@ LAPTOP = Hardware(
     dtypes=("float32",),
     because="on the CPU, as PyTorch sees no GPU",
 )
+APPLE = dataclasses.replace(LAPTOP, device="mps", name="an Apple GPU")
 STARTER = ModelCard(
     id="starter",
     name="The starter",
@@ -114,10 +115,10 @@ def test_chooses_the_precision() -> None:
 
 
 def test_steps_down_until_it_fits() -> None:
-    roomy = choose_plan(LAPTOP, STARTER, DOG, clips=4)
+    roomy = choose_plan(APPLE, STARTER, DOG, clips=4)
     assert roomy.batch == 4
     peak = max(roomy.peak_bytes.values())
-    tight = dataclasses.replace(LAPTOP, free_bytes=int(peak / 2))
+    tight = dataclasses.replace(APPLE, free_bytes=int(peak / 2))
     plan = choose_plan(tight, STARTER, DOG, clips=4)
     assert plan.batch == 1
     assert max(plan.peak_bytes.values()) <= tight.free_bytes
@@ -127,8 +128,14 @@ def test_steps_down_until_it_fits() -> None:
     )
 
 
+def test_one_clip_fills_the_cores() -> None:
+    plan = choose_plan(LAPTOP, STARTER, DOG, clips=4)
+    assert plan.batch == 1
+    assert not any("at once" in reason for reason in plan.because)
+
+
 def test_walks_the_whole_ladder() -> None:
-    plan: Plan | None = choose_plan(LAPTOP, STARTER, DOG, clips=2)
+    plan: Plan | None = choose_plan(APPLE, STARTER, DOG, clips=2)
     steps: list[Plan] = []
     while plan is not None:
         steps.append(plan)

@@ -18,9 +18,10 @@ from aiprod_studio.hardware.plan import choose_plan
 from aiprod_studio.types import Hardware, ModelCard, Plan, Request
 
 GB = 2**30
-MEMORIES = (6, 8, 12, 16, 24, 48, 80)
-SIZES = ((None, None), (1280, 704))
-SHORT = 2.0
+MEMORIES = (6, 8, 12, 16, 24, 32, 48, 80)
+RAMS = (8, 16, 32, 64, 128)
+SIZES = ((None, None), (1280, 704), (704, 1280), (1920, 1088))
+SHORT, LONG = 2.0, 10.0
 QUICK = 0.05
 
 
@@ -60,7 +61,7 @@ def test_every_plan_fits_or_names_one_that_does(engine: str, ram: int) -> None:
     card = cards()[engine]
     took = []
     for size in SIZES:
-        for length in {SHORT, card.default_seconds}:
+        for length in lengths(card) if size == SIZES[0] else (SHORT,):
             request = Request("x", engine, width=size[0], height=size[1], seconds=length)
             best = float("inf")
             for memory in MEMORIES:
@@ -74,6 +75,27 @@ def test_every_plan_fits_or_names_one_that_does(engine: str, ram: int) -> None:
                 assert best == float("inf"), f"{memory} GB does not fit, though less did"
                 check_refusal(said, gpu(memory, ram), card, request)
     assert sorted(took)[-2] < QUICK
+
+
+@pytest.mark.parametrize("memory", [8, 24], ids=["8 GB", "24 GB"])
+@pytest.mark.parametrize("engine", sorted(cards()))
+def test_more_ram_never_gives_a_slower_plan(engine: str, memory: int) -> None:
+    card, best = cards()[engine], float("inf")
+    request = Request("x", engine, seconds=card.default_seconds)
+    for ram in RAMS:
+        said, _ = plan_or_refusal(gpu(memory, ram), card, request)
+        if isinstance(said, Plan):
+            assert said.seconds <= best, f"{ram} GB of RAM is slower than less: {said}"
+            best = said.seconds
+        else:
+            assert best == float("inf"), f"{ram} GB of RAM does not fit, though less did"
+            check_refusal(said, gpu(memory, ram), card, request)
+
+
+def lengths(card: ModelCard) -> list[float]:
+    """Return the seconds to try: short, the model's own, and long where it goes that far."""
+    most = card.frames[1] / card.default_fps
+    return sorted({min(SHORT, most), card.default_seconds, min(LONG, most)})
 
 
 def check_plan(plan: Plan, machine: Hardware) -> None:

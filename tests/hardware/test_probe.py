@@ -9,7 +9,14 @@ import psutil
 import pytest
 import torch
 
-from aiprod_studio.hardware.probe import count_cores, count_ram, probe
+from aiprod_studio.hardware.probe import (
+    MULTIPROCESSOR_FLOPS,
+    count_cores,
+    count_ram,
+    half_rate,
+    list_weights,
+    probe,
+)
 
 
 def test_sees_this_machine() -> None:
@@ -41,6 +48,34 @@ def test_sees_the_gpu() -> None:
     hardware = probe()
     assert hardware.device in ("cuda", "mps")
     assert len(hardware.dtypes) > 1
+    if hardware.device == "cuda":
+        assert hardware.half_flops >= hardware.flops
+
+
+@pytest.mark.parametrize(
+    ("capability", "processors", "clock", "sheet", "share"),
+    [
+        ((7, 0), 80, 1.53e9, 125e12, 0.7),
+        ((8, 0), 108, 1.41e9, 312e12, 0.4),
+        ((8, 9), 128, 2.52e9, 165e12, 0.7),
+        ((9, 0), 132, 1.83e9, 989e12, 0.4),
+        ((12, 0), 170, 2.41e9, 209e12, 0.7),
+    ],
+    ids=["V100", "A100", "RTX 4090", "H100", "RTX 5090"],
+)
+def test_a_share_of_the_data_sheets_rate_is_expected(
+    capability: tuple[int, int], processors: int, clock: float, sheet: float, share: float
+) -> None:
+    expected = processors * clock * half_rate(capability)
+    assert expected == pytest.approx(sheet * share, rel=0.02)
+    assert expected > processors * MULTIPROCESSOR_FLOPS
+
+
+def test_old_cards_have_no_kernels_for_fewer_bits() -> None:
+    assert half_rate((6, 1)) == 0
+    assert list_weights((7, 5)) == ()
+    assert list_weights((8, 6)) == ("int8",)
+    assert list_weights((8, 9))[:2] == ("float8", "int8")
 
 
 def test_counts_cores_within_the_quota(tmp_path: Path) -> None:

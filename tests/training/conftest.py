@@ -30,6 +30,10 @@ sharp_width = 8
 decoder_blocks = [1, 1, 1]
 heads = 2
 
+[changes.upscaler]
+width = 8
+blocks = 1
+
 [changes.backbone]
 video_channels = 24
 audio_channels = 4
@@ -75,6 +79,15 @@ batch = 4
 rate = 1e-3
 pictures = 0.5
 picture_batch = 4
+room = 8
+
+[phases.upscaler]
+steps = 2
+share = 0.1
+batch = 4
+rate = 1e-3
+frames = 1
+window = 32
 room = 8
 
 [phases.decoder]

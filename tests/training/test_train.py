@@ -17,12 +17,15 @@ def words(tiny_file, tmp_path):
     return ["--config", str(tiny_file), "--folder", str(tmp_path / "run"), "--device", "cpu"]
 
 
-def test_all_four_networks_are_trained_phase_by_phase_and_resumed(words, tmp_path, capsys):
+def test_all_networks_are_trained_phase_by_phase_and_resumed(words, tmp_path, capsys):
     assert main([*words, "--end-phase", "1"]) == 0
     folder = tmp_path / "run"
     bundle = folder / "starter.safetensors"
     assert capsys.readouterr().out == f"{bundle}\n"
-    assert load_bundle(bundle).backbone.config.width == 32
+    networks = load_bundle(bundle)
+    assert networks.backbone.config.width == 32
+    assert networks.upscaler is not None
+    assert networks.upscaler.config.blocks == 1
     first = torch.load(folder / "backbone.pt", weights_only=True)
     assert (first["phase"], first["step"]) == (1, 4)
     scale = torch.load(folder / "video_vae.scale.pt", weights_only=True)
@@ -37,7 +40,7 @@ def test_all_four_networks_are_trained_phase_by_phase_and_resumed(words, tmp_pat
     notes = [json.loads(row) for row in (folder / "backbone.jsonl").read_text().splitlines()]
     assert {note["phase"] for note in notes} == {1, 2}
     page = (folder / "training.html").read_text(encoding="utf-8")
-    assert page.count("<td>done</td>") == 6
+    assert page.count("<td>done</td>") == 7
     assert "data:image/webp" in page
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from aiprod_studio.hardware.probe import probe
 from aiprod_studio.jobs.queue import Queue
@@ -23,6 +28,33 @@ from aiprod_studio.ui.bench import Bench
 from aiprod_studio.ui.machine import Machine
 from aiprod_studio.ui.renderer import Renderer
 from aiprod_studio.ui.texts import Texts
+from tests.loopback_hub import LoopbackHub
+
+PATIENCE_MS = 30_000
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+REPO = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+BYTES = 600_000
+FILES = {
+    "model_index.json": b"{}",
+    "scheduler/scheduler_config.json": b"{}\n",
+    "text_encoder/config.json": b"{ }",
+    "text_encoder/model.safetensors": os.urandom(2000),
+    "tokenizer/spiece.model": b"pieces",
+    "transformer/config.json": b'{"layers": 30}',
+    "transformer/model.safetensors": os.urandom(BYTES),
+    "vae/config.json": b'{"z": 16}',
+    "vae/model.safetensors": os.urandom(3000),
+}
+TOTAL = sum(map(len, FILES.values()))
+# Small and quick to reach, but for the steps: a clip of many keeps its place in the queue.
+LIMITS = """
+jobs = 5
+steps = 200
+upload_mb = 0.1
+visitors = 60
+tries = 3
+pause = 2.0
+"""
 
 
 @pytest.fixture
@@ -39,10 +71,11 @@ def bench() -> Iterator[Bench]:
 
 @dataclass(frozen=True)
 class Served:
-    """The studio as a person starts it: its port and its home folder."""
+    """The studio as a person starts it: its port, its home folder and what else it printed."""
 
     port: int
     home: Path
+    told: str = ""
 
     @property
     def address(self) -> str:
@@ -52,18 +85,77 @@ class Served:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    home = tmp_path_factory.mktemp("studio")
+    with run_studio(tmp_path_factory.mktemp("studio")) as served:
+        yield served
+
+
+@contextmanager
+def run_studio(home: Path, *words: str, lines: int = 0) -> Iterator[Served]:
+    """Run the studio with more `words` on its command line; it prints so many more `lines`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "aiprod_studio", "ui", "--no-browser", "--port", str(port)]
     environment = {**os.environ, "AIPROD_HOME": str(home), "LC_ALL": "C.UTF-8"}
     environment.pop("AIPROD_OUTPUTS", None)
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [*command, *words], stdout=subprocess.PIPE, encoding="utf-8", env=environment
+    )
     try:
         assert process.stdout is not None
         assert str(port) in process.stdout.readline(), "the studio did not open"
-        yield Served(port, home)
+        told = "".join(process.stdout.readline() for _ in range(lines))
+        yield Served(port, home, told)
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """A Chromium without a screen, patient enough for a busy machine."""
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on the PATH")
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
+    """A Hub on this machine with one small engine, used by this process; no token, no cache."""
+    with LoopbackHub() as hub:
+        hub.add_repo(REPO, FILES)
+        # The Hub's library has read its environment long ago.
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf" / "token"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield hub
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A shared studio: the owner's page, the port of the visitors' and their password."""
+
+    owner: Served
+    port: int
+    password: str
+
+    @property
+    def link(self) -> str:
+        """The address that a scanned code leads to."""
+        return f"http://127.0.0.1:{self.port}/#{self.password}"
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    home = tmp_path_factory.mktemp("shared")
+    (home / "sharing.toml").write_text(LIMITS, encoding="utf-8")
+    with run_studio(home, "--host", "127.0.0.1", lines=2) as owner:
+        told = re.fullmatch(r"Shared at http://127.0.0.1:(\d+)/\nPassword: (\S+)\n", owner.told)
+        assert told is not None, owner.told
+        yield Shared(owner, int(told[1]), told[2])

@@ -17,11 +17,13 @@ from aiprod_studio.types import Request
 from aiprod_studio.ui.app import build_page, open_bench
 from aiprod_studio.ui.board import look, queue_clip
 from aiprod_studio.ui.cards import draw_board
+from aiprod_studio.ui.offers import draw_offers, list_offers
 with open_bench() as bench:
     page = build_page(bench)
     queue_clip(bench, Request("a dog"))
     drawn = draw_board(look(bench), bench.say)
     bench.gallery.scan()
+    draw_offers(list_offers(bench), bench.say)
 print(len(page.blocks) > 20, "a dog" in drawn, "torch" in sys.modules)
 """
 

@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests.ui.conftest import Served
+from tests.ui.conftest import PATIENCE_MS, Served
 
 pytestmark = pytest.mark.browser
-PATIENCE_MS = 30_000
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
 
 
 @pytest.fixture
-def page(served: Served) -> Iterator[Page]:
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no Chromium on the PATH")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(PATIENCE_MS)
-        expect.set_options(timeout=PATIENCE_MS)
-        page.goto(served.address)
-        yield page
-        browser.close()
+def page(served: Served, browser: Browser) -> Page:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(served.address)
+    return page
 
 
 def fill_form(page: Page, prompt: str, steps: int, size: str = "64x64") -> None:
@@ -97,7 +86,7 @@ def test_the_library_finds_deletes_and_restores(page: Page) -> None:
 
 def test_nothing_is_wider_than_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
-    for tab in ("Create", "Library", "System"):
+    for tab in ("Create", "Library", "Models", "System"):
         page.get_by_role("tab", name=tab).click()
         page.wait_for_timeout(500)
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -14,7 +14,7 @@ from aiprod_studio.ui.form import (
     PICTURE,
     Form,
     from_request,
-    keep_picture,
+    keep_file,
     load_form,
     longest_seconds,
     parse_size,
@@ -71,9 +71,9 @@ def test_a_picture_is_kept_under_the_name_of_its_content(tmp_path: Path) -> None
     upload = tmp_path / "upload" / "a.PNG"
     upload.parent.mkdir()
     Image.new("RGB", (8, 8)).save(upload)
-    kept = keep_picture(str(upload), tmp_path / "kept")
-    assert keep_picture(kept, tmp_path / "kept") == kept
-    assert keep_picture(str(upload), tmp_path / "kept") == kept
+    kept = keep_file(str(upload), tmp_path / "kept")
+    assert keep_file(kept, tmp_path / "kept") == kept
+    assert keep_file(str(upload), tmp_path / "kept") == kept
     assert Path(kept).read_bytes() == upload.read_bytes()
     form = Form(prompt="a", mode=PICTURE, image=kept)
     save_form(form, tmp_path / "form.json")

@@ -9,7 +9,9 @@ from string import Formatter
 import pytest
 
 import aiprod_studio.ui
-from aiprod_studio.ui.texts import LANGUAGES, Texts, choose_language, read_texts
+from aiprod_studio.engines.catalog import rows
+from aiprod_studio.settings import settings
+from aiprod_studio.ui.texts import LANGUAGES, Texts, choose_language, read_texts, text_file
 
 ENGLISH = read_texts("en")
 CODE = "".join(
@@ -31,10 +33,21 @@ def test_every_language_says_everything(language: str) -> None:
         assert names(text) == names(ENGLISH[key]), f"{language} {key}"
 
 
+def test_there_are_many_languages_and_no_file_is_left_out() -> None:
+    assert len(LANGUAGES) >= 12
+    assert {path.stem for path in text_file("en").parent.glob("*.toml")} == LANGUAGES.keys()
+
+
 def test_every_text_that_the_page_asks_for_exists() -> None:
     asked = set(re.findall(r'say\(\s*"([\w.]+)"', CODE))
     assert len(asked) > 50
-    assert asked <= ENGLISH.keys()
+    tasks = {
+        task
+        for row in rows().values()
+        for part in row.get("variants", ())
+        for task in part["tasks"]
+    }
+    assert asked | {f"task.{task}" for task in tasks} <= ENGLISH.keys()
 
 
 def test_the_language_is_chosen_and_has_a_direction(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,3 +59,23 @@ def test_the_language_is_chosen_and_has_a_direction(monkeypatch: pytest.MonkeyPa
     assert choose_language() == "en"
     assert Texts("ar").direction == "rtl"
     assert Texts("en")("board.seed", seed=5) == "Seed 5"
+
+
+def test_another_language_is_spoken_at_once_and_told() -> None:
+    say, heard = Texts("en"), []
+    say.turned.append(lambda: heard.append(say("tab.create")))
+    say.turn("de")
+    assert heard == ["Erstellen"]
+    assert say.language == "de"
+
+
+def test_what_a_language_lacks_is_english(tmp_path: Path) -> None:
+    folder = tmp_path / "assets" / "ui" / "texts"
+    folder.mkdir(parents=True)
+    (folder / "en.toml").write_text('[tab]\ncreate = "Create"\nlibrary = "Library"\n', "utf-8")
+    (folder / "de.toml").write_text('[tab]\ncreate = "Erstellen"\n', "utf-8")
+    object.__setattr__(settings(), "assets", tmp_path / "assets")
+    assert [Texts("de")(f"tab.{name}") for name in ("create", "library")] == [
+        "Erstellen",
+        "Library",
+    ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiprod_studio.engines.hub.cache import digest_of
 from aiprod_studio.engines.hub.errors import NotDownloaded
@@ -10,6 +12,7 @@ from aiprod_studio.engines.hub.pace import Meter, OnProgress, ShouldStop, heed
 from aiprod_studio.engines.hub.pins import drop_pin
 from aiprod_studio.engines.hub.survey import Survey
 from aiprod_studio.errors import ModelUnavailable
+from aiprod_studio.settings import settings
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,9 @@ def drop_damaged(found: Survey, verdict: Verdict) -> None:
 def remove(found: Survey) -> int:
     """Remove the files of a survey that no other commit needs, and return the bytes freed.
 
-    What another program has downloaded beside them stays. Raises `NotDownloaded` when there is
-    nothing, and `ModelUnavailable` when a file is being downloaded at this moment.
+    What was converted of them goes too; what another program has downloaded beside them stays.
+    Raises `NotDownloaded` when there is nothing, and `ModelUnavailable` when a file is being
+    downloaded at this moment.
     """
     cache, commit = found.cache, found.commit
     if not any(cache.whole(commit, file) or cache.part(file).exists() for file in found.files):
@@ -72,9 +76,17 @@ def remove(found: Survey) -> int:
     for file in found.files:
         with cache.locked(file, _refuse_to_wait):
             freed += cache.discard(commit, file)
+    converted = converted_folder(cache.folder.name)
+    freed += sum(path.stat().st_size for path in converted.rglob("*") if path.is_file())
+    shutil.rmtree(converted, ignore_errors=True)
     cache.prune()
     drop_pin(found.source, found.variant)
     return freed
+
+
+def converted_folder(repo: str) -> Path:
+    """Return where weights are converted to, of a repository's folder as models--owner--name."""
+    return settings().home / "models" / "converted" / repo
 
 
 def _refuse_to_wait() -> None:

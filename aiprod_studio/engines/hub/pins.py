@@ -85,4 +85,5 @@ def _shards(folder: Path, names: list[str]) -> Iterator[str]:
 
 
 def _path(source: Source, variant: Variant) -> Path:
-    return settings().home / "models" / f"{source.engine}.{variant.name}.json"
+    name = source.engine.replace(":", "--").replace("/", "--")
+    return settings().home / "models" / f"{name}.{variant.name}.json"

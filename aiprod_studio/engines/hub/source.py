@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from aiprod_studio.engines.catalog import HUB as HUB
 from aiprod_studio.engines.catalog import cards, rows
 from aiprod_studio.engines.hub.errors import RepoGone
 from aiprod_studio.errors import BadRequest
@@ -86,6 +87,10 @@ class Source:
 
 def find_source(engine: str) -> Source:
     """Return where an engine's weights come from; `BadRequest` names those with a download."""
+    if engine.startswith(HUB):
+        from aiprod_studio.engines.hub.repo import repo_source  # which needs this module
+
+        return repo_source(engine)
     known = sources()
     if engine in known:
         return known[engine]

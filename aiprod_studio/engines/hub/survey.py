@@ -46,9 +46,14 @@ class Hub:
     token: str | None = None
     offline: bool = False
 
+    @property
+    def free_bytes(self) -> int:
+        """The space that is free on the disk of the cache, which need not exist yet."""
+        return shutil.disk_usage(_existing(self.cache)).free
+
 
 def this_hub() -> Hub:
-    """Return the Hub as a person chose it, else as the environment names it (HF_HOME, HF_TOKEN …)."""
+    """Return the Hub as a person chose it, else as the environment has it (HF_HOME, HF_TOKEN …)."""
     return Hub(
         endpoint=constants.ENDPOINT,
         cache=chosen_folder() or Path(constants.HF_HUB_CACHE).expanduser().absolute(),
@@ -196,9 +201,16 @@ def _look(source: Source, variant: Variant, hub: Hub, pin: Pin, access: str) -> 
     present = {file.path for file in pin.files if cache.whole(pin.commit, file)}
     missing = [file for file in pin.files if file.path not in present]
     parts = sum(min(size_of(cache.part(file)), file.size) for file in missing)
-    free = shutil.disk_usage(_existing(hub.cache)).free
     return Survey(
-        source, variant, hub, pin.commit, pin.files, frozenset(present), parts, free, access
+        source,
+        variant,
+        hub,
+        pin.commit,
+        pin.files,
+        frozenset(present),
+        parts,
+        hub.free_bytes,
+        access,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,20 @@ from aiprod_studio.engines.catalog import can_render, cards, find_card
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.library.presets import preset_files
 from aiprod_studio.library.provenance import read_request
-from aiprod_studio.settings import settings
 from aiprod_studio.types import ModelCard
 from aiprod_studio.ui.bench import ASKED, STEADY, Bench, Page, html_block
 from aiprod_studio.ui.board import act, look, predict, queue_clip
 from aiprod_studio.ui.cards import NAME, draw_board, draw_head, draw_plan, draw_trouble
 from aiprod_studio.ui.drafts import queue_drafts
 from aiprod_studio.ui.form import (
+    EXTEND,
     MOST_DRAFTS,
     PICTURE,
+    PICTURES,
     TEXT,
     Form,
     from_request,
-    keep_picture,
+    keep_file,
     load_form,
     longest_seconds,
     save_form,
@@ -34,8 +34,12 @@ from aiprod_studio.ui.form import (
 from aiprod_studio.ui.texts import Texts
 from aiprod_studio.ui.theme import read_script
 from aiprod_studio.ui.verdict import Verdict, judge
+from aiprod_studio.ui.visitors import show_picture
 
 REFRESH_SECONDS = 1.0
+FORM = "form.json"
+# The fields that hold a file, and the mode that each belongs to.
+FILES = {"image": PICTURE, "extend": EXTEND}
 NAMES = tuple(field.name for field in dataclasses.fields(Form))
 
 
@@ -55,7 +59,7 @@ def build(bench: Bench, page: Page) -> None:
             script = read_script("wire.js") + read_script("drop.js")
             board = html_block("as-board", script=script)
     page.form = list(form.values())
-    page.fill = lambda wanted: _fill(wanted, bench.say)
+    page.fill = _fill
     _connect_form(bench, page, form, plan, drafts)
     _connect_board(bench, page, board, render, drafts)
 
@@ -64,7 +68,11 @@ def _lay_form(say: Texts) -> dict[str, Any]:
     """Lay out the form and return its components by the names of the fields, in their order."""
     card = find_card(Form().engine)
     engines = [(each.name, each.id) for each in cards().values() if can_render(each.id)]
-    modes = [(say("mode.text"), TEXT), (say("mode.picture"), PICTURE)]
+    modes = [
+        (say("mode.text"), TEXT),
+        (say("mode.picture"), PICTURE),
+        (say("mode.extend"), EXTEND),
+    ]
     found: dict[str, Any] = {}
     found["prompt"] = gr.Textbox(
         label=say("field.prompt"),
@@ -82,6 +90,13 @@ def _lay_form(say: Texts) -> dict[str, Any]:
         height=220,
         visible=False,
         elem_id="as-image",
+    )
+    found["extend"] = gr.Video(
+        label=say("field.extend"),
+        sources=["upload"],
+        height=220,
+        visible=False,
+        elem_id="as-extend",
     )
     with gr.Row():
         found["engine"] = gr.Dropdown(
@@ -148,42 +163,45 @@ def _size_choices(card: ModelCard, say: Texts) -> list[tuple[str, str]]:
     return [(found[0][0], ""), *found[1:]]
 
 
-def _fill(form: Form, say: Texts) -> list[Any]:
+def _fill(form: Form, bench: Bench) -> list[Any]:
     """Return the updates that put `form` on the page, in the order of its fields."""
+    if bench.shared:
+        shown = {name: show_picture(bench, getattr(form, name)) for name in FILES}
+        form = dataclasses.replace(form, **shown)
     try:
         card = find_card(form.engine)
     except BadRequest:
         card = find_card(Form().engine)
-    shown: dict[str, Any] = {name: gr.update(value=getattr(form, name)) for name in NAMES}
+    updates: dict[str, Any] = {name: gr.update(value=getattr(form, name)) for name in NAMES}
     most = longest_seconds(card)
-    shown["prompt"] = gr.update(value=form.prompt, interactive=True)
-    shown["engine"] = gr.update(value=card.id)
-    shown["size"] = gr.update(choices=_size_choices(card, say), value=form.size)
-    shown["seconds"] = gr.update(
+    updates["prompt"] = gr.update(value=form.prompt, interactive=True)
+    updates["engine"] = gr.update(value=card.id)
+    updates["size"] = gr.update(choices=_size_choices(card, bench.say), value=form.size)
+    updates["seconds"] = gr.update(
         maximum=most, value=min(form.seconds or card.default_seconds, most)
     )
-    shown["image"] = gr.update(value=form.image, visible=form.mode == PICTURE)
-    return list(shown.values())
+    for name, mode in FILES.items():
+        updates[name] = gr.update(value=getattr(form, name), visible=form.mode == mode)
+    return list(updates.values())
 
 
-def _read(values: tuple[Any, ...]) -> Form:
-    """Return the form that the components' values make; its picture is kept for good."""
+def _read(values: tuple[Any, ...], home: Path) -> Form:
+    """Return the form that the components' values make; its files are kept below `home`."""
     form = Form(**dict(zip(NAMES, values, strict=True)))
-    if form.image:
-        kept = keep_picture(form.image, settings().home / "pictures")
-        form = dataclasses.replace(form, image=kept)
-    return dataclasses.replace(form, size=form.size or "", drafts=int(form.drafts or 1))
+    files = {name: getattr(form, name) for name in FILES}
+    kept = {name: keep_file(file, home / PICTURES) for name, file in files.items() if file}
+    return dataclasses.replace(form, **kept, size=form.size or "", drafts=int(form.drafts or 1))
 
 
 def _connect_form(
     bench: Bench, page: Page, form: dict[str, Any], plan: gr.HTML, drafts: gr.Button
 ) -> None:
     """Keep the form, and keep the plan card true, whatever changes."""
-    file = settings().home / "form.json"
 
-    def weigh(*values: Any) -> list[Any]:
-        wanted = _read(values)
-        save_form(wanted, file)
+    def weigh(request: gr.Request, *values: Any) -> list[Any]:
+        own = bench.asked_by(request)
+        wanted = _read(values, own.home)
+        save_form(wanted, own.home / FORM)
         label = bench.say("create.drafts", count=wanted.drafts)
         try:
             # The card is about the settings; a prompt that is yet to be written is no problem.
@@ -193,8 +211,9 @@ def _connect_form(
             verdict = Verdict("wrong", reasons=(str(error),))
         return [draw_plan(verdict, bench.say), gr.update(value=label)]
 
-    def restore() -> list[Any]:
-        return _fill(load_form(file), bench.say)
+    def restore(request: gr.Request) -> list[Any]:
+        own = bench.asked_by(request)
+        return _fill(load_form(own.home / FORM), own)
 
     def choose_engine(engine: str) -> list[Any]:
         card = find_card(engine)
@@ -216,7 +235,10 @@ def _connect_form(
         bench.told(choose_engine), form["engine"], [form["size"], form["seconds"]], **ASKED
     )
     form["mode"].change(
-        lambda mode: gr.update(visible=mode == PICTURE), form["mode"], form["image"], **ASKED
+        lambda mode: [gr.update(visible=mode == own) for own in FILES.values()],
+        form["mode"],
+        [form[name] for name in FILES],
+        **ASKED,
     )
     page.blocks.load(bench.told(restore), None, page.form, **ASKED).then(
         None, js="() => document.querySelector('#as-prompt textarea').focus()"
@@ -227,46 +249,52 @@ def _connect_board(
     bench: Bench, page: Page, board: gr.HTML, render: gr.Button, drafts: gr.Button
 ) -> None:
     """Let the buttons work, and show what the queue holds, now and every second."""
-    draw: Callable[[], str] = lambda: draw_board(look(bench), bench.say)  # noqa: E731
     seen = gr.State("")
 
-    def start(*values: Any) -> str:
-        queue_clip(bench, _read(values).to_request())
-        return draw()
+    def draw(own: Bench) -> str:
+        return draw_board(look(own), own.say)
 
-    def start_drafts(*values: Any) -> str:
-        form = _read(values)
-        request = form.to_request()
+    def start(request: gr.Request, *values: Any) -> str:
+        own = bench.asked_by(request)
+        queue_clip(own, _read(values, own.home).to_request())
+        return draw(own)
+
+    def start_drafts(request: gr.Request, *values: Any) -> str:
+        own = bench.asked_by(request)
+        form = _read(values, own.home)
+        wanted = form.to_request()
         queue_drafts(
-            bench.queue,
-            bench.gallery.outputs,
-            request,
-            find_card(request.engine),
+            own.queue,
+            own.gallery.outputs,
+            wanted,
+            find_card(wanted.engine),
             form.drafts,
-            lambda asked: predict(bench, asked),
+            lambda asked: predict(own, asked),
         )
-        return draw()
+        return draw(own)
 
-    def press(event: gr.EventData) -> list[Any]:
-        do, about = event.do, event.id
+    def press(request: gr.Request, event: gr.EventData) -> list[Any]:
+        own, do, about = bench.asked_by(request), event.do, event.id
         form: list[Any] = [gr.skip()] * len(NAMES)
         if do == "idea":
-            idea = dataclasses.replace(load_form(settings().home / "form.json"))
-            form = page.fill(dataclasses.replace(idea, prompt=bench.say(f"ideas.{int(about)}")))
+            idea = load_form(own.home / FORM)
+            idea = dataclasses.replace(idea, prompt=bench.say(f"ideas.{int(about)}"))
+            form = page.fill(idea, own)
         elif do == "reuse":
-            form = page.fill(from_request(bench.queue.find(about).request))
+            form = page.fill(from_request(own.queue.find(about).request), own)
         else:
-            act(bench, do, about)
-        return [*form, draw()]
+            act(own, do, about)
+        return [*form, draw(own)]
 
-    def take_clip(event: gr.EventData) -> list[Any]:
-        request = read_request(uploaded(event.path))
+    def take_clip(request: gr.Request, event: gr.EventData) -> list[Any]:
+        own = bench.asked_by(request)
+        found = read_request(uploaded(event.path, own.uploads))
         gr.Info(bench.say("create.restored"), title=NAME, duration=4)
-        return page.fill(from_request(request))
+        return page.fill(from_request(found), own)
 
-    def refresh(last: str) -> Any:
+    def refresh(request: gr.Request, last: str = "") -> Any:
         try:
-            drawn = draw()
+            drawn = draw(bench.asked_by(request))
         except Exception as error:  # noqa: BLE001 - told in the place of the board
             drawn = draw_trouble(bench.explain(error))
         head = draw_head(bench.renderer.runs, bench.machine.hardware, bench.say)
@@ -278,13 +306,13 @@ def _connect_board(
     board.upload(bench.told(take_clip), None, page.form, **ASKED)
     shown = [board, page.head, seen]
     # A page that is loaded knows nothing of what was shown before, so it begins with nothing seen.
-    page.blocks.load(lambda: refresh(""), None, shown, **STEADY)
+    page.blocks.load(refresh, None, shown, **STEADY)
     gr.Timer(REFRESH_SECONDS).tick(refresh, seen, shown, **STEADY)
 
 
-def uploaded(path: str) -> Path:
+def uploaded(path: str, uploads: Path) -> Path:
     """Return the path of an upload; raises `BadRequest` for any other file of the machine."""
     found = Path(path).resolve()
-    if not found.is_relative_to((settings().home / "uploads").resolve()):
+    if not found.is_relative_to(uploads.resolve()):
         raise BadRequest("This is no file that was dropped here. Drop the clip once more.")
     return found

@@ -17,7 +17,7 @@ from aiprod_studio.types import Request
 from aiprod_studio.ui.bench import ASKED, Bench, Page, html_block
 from aiprod_studio.ui.board import queue_clip
 from aiprod_studio.ui.cards import NAME
-from aiprod_studio.ui.form import from_request
+from aiprod_studio.ui.form import PICTURES, from_request, keep_file
 from aiprod_studio.ui.texts import Texts
 from aiprod_studio.ui.theme import read_script
 from aiprod_studio.ui.tiles import draw_comparison, draw_details, draw_shelf, draw_undo
@@ -40,7 +40,6 @@ class Layout:
     undo: Any
     panel: Any
     tray: Any
-    folder: Any
     number: Any
     picked: Any
 
@@ -49,12 +48,13 @@ def build(bench: Bench, page: Page) -> None:
     """Lay out the tab and connect it."""
     layout = _lay(bench.say)
     with layout.tray:
+        if not bench.shared:
+            _lay_export(bench, layout.picked)
         compare = gr.Button(bench.say("library.compare"), size="sm", min_width=120)
-        export = gr.Button(bench.say("library.export"), size="sm", min_width=120)
         clear = gr.Button(bench.say("library.unpick"), size="sm", min_width=120)
     _connect_search(bench, page, layout)
     _connect_clips(bench, page, layout)
-    _connect_tray(bench, layout, compare, export, clear)
+    _connect_tray(bench, layout, compare, clear)
 
 
 def _lay(say: Texts) -> Layout:
@@ -72,10 +72,6 @@ def _lay(say: Texts) -> Layout:
         kind = gr.Dropdown(kinds, value="clips", label=say("library.kind"), min_width=140)
     undo = html_block("as-undo", script=read_script("wire.js"))
     tray = gr.Row(visible=False, elem_classes="as-tray")
-    with tray:
-        folder = gr.Textbox(
-            str(Path.home() / "AIPROD Studio"), label=say("library.folder"), min_width=240, scale=3
-        )
     panel = html_block("as-panel", script=read_script("wire.js"))
     shelf = html_block("as-shelf", script=read_script("wire.js"))
     with gr.Row(elem_classes="as-pager"):
@@ -92,7 +88,6 @@ def _lay(say: Texts) -> Layout:
         undo=undo,
         panel=panel,
         tray=tray,
-        folder=folder,
         number=gr.State(0),
         picked=gr.State(()),
     )
@@ -103,20 +98,21 @@ def _connect_search(bench: Bench, page: Page, layout: Layout) -> None:
     inputs = [*layout.filters, layout.number, layout.picked]
     outputs = [layout.shelf, layout.count, layout.back, layout.onward, layout.number, layout.undo]
 
-    def show(*values: Any) -> list[Any]:
-        return _show(bench, *values)
+    def show(request: gr.Request, *values: Any) -> list[Any]:
+        return _show(bench.asked_by(request), *values)
 
-    def enter(*values: Any) -> list[Any]:
-        bench.gallery.scan()
-        engines = [(bench.say("library.any"), ""), *((e, e) for e in bench.gallery.engines())]
-        return [gr.update(choices=engines), *_show(bench, *values)]
+    def enter(request: gr.Request, *values: Any) -> list[Any]:
+        own = bench.asked_by(request)
+        own.gallery.scan()
+        engines = [(own.say("library.any"), ""), *((e, e) for e in own.gallery.engines())]
+        return [gr.update(choices=engines), *_show(own, *values)]
 
-    def search(*values: Any) -> list[Any]:
-        return _show(bench, *values[:4], 0, values[5])
+    def search(request: gr.Request, *values: Any) -> list[Any]:
+        return _show(bench.asked_by(request), *values[:4], 0, values[5])
 
     def turn(step: int) -> Any:
-        def answer(*values: Any) -> list[Any]:
-            return _show(bench, *values[:4], values[4] + step, values[5])
+        def answer(request: gr.Request, *values: Any) -> list[Any]:
+            return _show(bench.asked_by(request), *values[:4], values[4] + step, values[5])
 
         return bench.told(answer)
 
@@ -160,35 +156,40 @@ def _with_posters(bench: Bench, entries: Sequence[Entry]) -> list[tuple[Entry, P
 def _connect_clips(bench: Bench, page: Page, layout: Layout) -> None:
     """Let the buttons of the tiles and of the clip in full work."""
 
-    def press(picked: Sequence[str], event: gr.EventData) -> list[Any]:
-        do, name = event.do, event.id
+    def press(request: gr.Request, picked: Sequence[str], event: gr.EventData) -> list[Any]:
+        own, do, name = bench.asked_by(request), event.do, event.id
         if do == "pick":
             rest = tuple(each for each in picked if each != name)
             chosen = rest if name in picked else (*picked, name)
             return [gr.skip(), chosen, gr.update(visible=bool(chosen))]
-        [(entry, poster)] = _with_posters(bench, [bench.gallery.entry(name)])
+        [(entry, poster)] = _with_posters(own, [own.gallery.entry(name)])
         return [draw_details(entry, poster, bench.say), gr.skip(), gr.skip()]
 
-    def handle(event: gr.EventData) -> list[Any]:
-        do, name = event.do, event.id
+    def handle(request: gr.Request, event: gr.EventData) -> list[Any]:
+        own, do, name = bench.asked_by(request), event.do, event.id
         form: list[Any] = [gr.skip()] * len(page.form)
         if do == "close":
             return ["", gr.skip(), *form]
         if do == "discard":
-            bench.gallery.discard(name)
+            own.gallery.discard(name)
             return ["", gr.skip(), *form]
-        request = Request.from_json(bench.gallery.entry(name).settings["request"])
+        entry = own.gallery.entry(name)
+        wanted = Request.from_json(entry.settings["request"])
         if do == "reuse":
-            form = page.fill(from_request(request))
+            form = page.fill(from_request(wanted), own)
+        elif do == "extend":
+            kept = keep_file(str(entry.path), own.home / PICTURES)
+            form = page.fill(from_request(onward(wanted, kept)), own)
         for _ in range(VARIATIONS if do == "vary" else 0):
-            queue_clip(bench, dataclasses.replace(request, seed=None))
+            queue_clip(own, dataclasses.replace(wanted, seed=None))
         return ["", gr.update(selected="create"), *form]
 
-    def bring_back(event: gr.EventData) -> str:
+    def bring_back(request: gr.Request, event: gr.EventData) -> str:
+        own = bench.asked_by(request)
         if event.do == "empty":
-            bench.gallery.trash.empty()
+            own.gallery.trash.empty()
         else:
-            bench.gallery.restore(event.id)
+            own.gallery.restore(event.id)
         # A panel that changes shows the shelf anew.
         return f"<!-- {time.monotonic()} -->"
 
@@ -199,25 +200,40 @@ def _connect_clips(bench: Bench, page: Page, layout: Layout) -> None:
     layout.undo.select(bench.told(bring_back), None, layout.panel, **ASKED)
 
 
-def _connect_tray(
-    bench: Bench, layout: Layout, compare: gr.Button, export: gr.Button, clear: gr.Button
-) -> None:
-    """Let what is picked be compared and exported."""
+def onward(made: Request, clip: str) -> Request:
+    """Return the request for a clip that goes on from the one in the file `clip`."""
+    open_now = {"image": None, "width": None, "height": None, "fps": None, "seed": None}
+    return dataclasses.replace(made, extend=clip, **open_now)
 
-    def side_by_side(picked: Sequence[str]) -> str:
+
+def _connect_tray(bench: Bench, layout: Layout, compare: gr.Button, clear: gr.Button) -> None:
+    """Let what is picked be compared."""
+
+    def side_by_side(request: gr.Request, picked: Sequence[str]) -> str:
+        own = bench.asked_by(request)
         if len(picked) != 2:
             raise BadRequest(bench.say("library.pick_two"))
-        entries = [bench.gallery.entry(name) for name in picked]
-        return draw_comparison(_with_posters(bench, entries), bench.say)
-
-    def copy(picked: Sequence[str], folder: str) -> None:
-        if not folder.strip():
-            raise BadRequest(bench.say("library.no_folder"))
-        target = Path(folder.strip()).expanduser()
-        copies = bench.gallery.export(list(picked), target)
-        told = bench.say("library.exported", count=len(copies), folder=escape(str(target)))
-        gr.Info(told, title=NAME, duration=6)
+        entries = [own.gallery.entry(name) for name in picked]
+        return draw_comparison(_with_posters(own, entries), own.say)
 
     compare.click(bench.told(side_by_side), layout.picked, layout.panel, **ASKED)
-    export.click(bench.told(copy), [layout.picked, layout.folder], None, **ASKED)
     clear.click(lambda: ((), gr.update(visible=False)), None, [layout.picked, layout.tray], **ASKED)
+
+
+def _lay_export(bench: Bench, picked: gr.State) -> None:
+    """Lay out what copies the picked clips to a folder of this machine, and connect it."""
+    say = bench.say
+    folder = gr.Textbox(
+        str(Path.home() / "AIPROD Studio"), label=say("library.folder"), min_width=240, scale=3
+    )
+    export = gr.Button(say("library.export"), size="sm", min_width=120)
+
+    def copy(names: Sequence[str], target: str) -> None:
+        if not target.strip():
+            raise BadRequest(say("library.no_folder"))
+        path = Path(target.strip()).expanduser()
+        copies = bench.gallery.export(list(names), path)
+        told = say("library.exported", count=len(copies), folder=escape(str(path)))
+        gr.Info(told, title=NAME, duration=6)
+
+    export.click(bench.told(copy), [picked, folder], None, **ASKED)

@@ -10,7 +10,7 @@ from aiprod_studio.ui.bench import ASKED, STEADY, Bench, Page, html_block
 from aiprod_studio.ui.cards import NAME
 from aiprod_studio.ui.facts import draw_facts, draw_memory, read_end, write_report
 from aiprod_studio.ui.prefs import Prefs, load_prefs, save_prefs
-from aiprod_studio.ui.texts import LANGUAGES
+from aiprod_studio.ui.texts import LANGUAGES, choose_language
 
 REFRESH_SECONDS = 3.0
 COPY = "(text) => { navigator.clipboard.writeText(text); return text; }"
@@ -54,11 +54,14 @@ def build(bench: Bench, page: Page) -> None:
         ]
 
     def keep(code: str) -> None:
+        if code == load_prefs().language:  # a list tells of each choice twice
+            return
         save_prefs(Prefs(language=code))
+        say.turn(choose_language(code))
         gr.Info(say("system.language_kept"), title=NAME, duration=5)
 
     page.tab.select(bench.told(enter), None, [memory, facts, log, report], **ASKED)
-    language.input(bench.told(keep), language, None, **ASKED)
+    language.input(bench.told(keep), language, None, concurrency_limit=1, **ASKED)
     copy.click(None, report, report, js=COPY, **ASKED)
     gr.Timer(REFRESH_SECONDS).tick(
         lambda: draw_memory(bench.machine.hardware, say), None, memory, **STEADY

@@ -1,0 +1,149 @@
+"""The parts of an engine that LTX-Video and LTX-2 offer alike."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aiprod_studio.engines.engine import (
+    Frame,
+    Frames,
+    Given,
+    Latents,
+    OnPoints,
+    OnStep,
+    Pictures,
+    Text,
+)
+from aiprod_studio.engines.loras import Lora, OnBytes
+from aiprod_studio.engines.ltx_video import (
+    Shape,
+    compression,
+    decode_frames,
+    encode,
+    encode_picture,
+    latent_shape,
+)
+from aiprod_studio.engines.preview import fit_colours, paint
+from aiprod_studio.engines.recipes import Recipe, follow, schedule
+from aiprod_studio.engines.weights import Components
+from aiprod_studio.sampling.solvers import OnPoint, Point
+from aiprod_studio.types import ModelCard, Plan, Request
+
+
+@dataclass
+class LTXBase(ABC):
+    """The loaded networks of either family as graph steps call them.
+
+    `colours` is what latents look like, for previews where the decoder has no place.
+    """
+
+    card: ModelCard
+    components: Components
+    recipe: Recipe
+    colours: Tensor | None = field(default=None, init=False)
+
+    def find_loras(
+        self, texts: tuple[str, ...], on_bytes: OnBytes | None = None
+    ) -> tuple[Lora, ...]:
+        """Return the LoRAs that a request names; raises `BadRequest` for one that does not fit."""
+        return self.components.find_loras(texts, on_bytes)
+
+    def encode_media(self, pictures: Pictures, plan: Plan) -> Given:
+        """Return the latents `[1, C, 1, h, w]` of each picture under the number of its frame."""
+        wanted = {0: pictures.first, plan.frames - 1: pictures.last}
+        given = {number: picture for number, picture in wanted.items() if picture is not None}
+        if not given:
+            return {}
+        with torch.no_grad(), self.components.use("vae") as vae:
+            return {
+                str(number): encode_picture(vae, self.prepare(picture), self.components.device)
+                for number, picture in given.items()
+            }
+
+    def prepare(self, picture: Frame) -> Frame:
+        """Return a picture as those that the denoiser was trained with."""
+        return picture
+
+    def denoise(
+        self,
+        text: Text,
+        nothing: Text,
+        given: Given,
+        request: Request,
+        plan: Plan,
+        on_step: OnStep,
+        on_point: OnPoint | None = None,
+        start: Point | None = None,
+    ) -> Latents:
+        """Return the latents of one clip, picture and sound denoised together."""
+        starts = None if start is None else [start]
+        return self.denoise_together(
+            [text], nothing, [given], [request], plan, on_step, alone(on_point), starts
+        )[0]
+
+    @abstractmethod
+    def denoise_together(
+        self,
+        texts: Sequence[Text],
+        nothing: Text,
+        given: Sequence[Given],
+        requests: Sequence[Request],
+        plan: Plan,
+        on_step: OnStep,
+        on_points: OnPoints | None = None,
+        starts: Sequence[Point] | None = None,
+    ) -> list[Latents]:
+        """Return the latents of clips of one shape, each from the noise of its own seed."""
+
+    def preview(self, point: Point, request: Request, plan: Plan) -> Frame:
+        """Return the first frame `[H, W, 3]` of the clean prediction at a point.
+
+        It is decoded where the decoder is on the device anyway, else only its colours are shown.
+        """
+        shape = self.shape(plan)
+        video = point.clean[: int(np.prod(shape))].view(1, *shape)[:, :, :1]
+        if self.colours is not None:
+            return paint(video, self.colours, plan)
+        frame: Frame = self.decode_video(Latents(video, None), plan)[0]
+        return frame
+
+    def look_ahead(self, plan: Plan) -> None:
+        """Learn what latents look like, before the denoiser needs the decoder's place."""
+        if self.colours is not None or plan.placement.get("decode", "resident") == "resident":
+            return
+        device = self.components.device
+        space = compression(self.components.config("vae"))[0]
+        with torch.no_grad(), self.components.use("vae") as vae:
+            self.colours = fit_colours(lambda picture: encode(vae, picture.to(device)), space)
+
+    def decode_video(self, latents: Latents, plan: Plan) -> Frames:
+        """Return frames `[T, H, W, 3]` of the plan's canvas, in its tiles and chunks."""
+        video, recipe = latents.video.to(self.components.device), self.recipe
+        with torch.no_grad(), self.components.use("vae") as vae:
+            return decode_frames(vae, video, plan, recipe.decode_time, recipe.decode_noise)
+
+    def shape(self, plan: Plan) -> Shape:
+        """Return the shape `[C, T, h, w]` of the video's latents; raises `BadRequest`."""
+        return latent_shape(self.components.config("vae"), plan)
+
+    def times(self, request: Request, plan: Plan) -> Tensor:
+        """Return the noise levels of a request's steps and the last, 0."""
+        assert request.steps is not None
+        if self.recipe.sigmas:
+            return follow(self.recipe.sigmas, request.steps)
+        tokens = int(np.prod(self.shape(plan)[1:]))
+        return schedule(self.components.plain("scheduler"), request.steps, tokens)
+
+
+def alone(on_point: OnPoint | None) -> OnPoints | None:
+    """Return what hears the points of several clips, for one that hears those of one."""
+    if on_point is None:
+        return None
+    hear: OnPoint = on_point
+    return lambda points: hear(points[0])

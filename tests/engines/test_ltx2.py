@@ -1,0 +1,640 @@
+"""LTX-2 against the plain pipelines of diffusers, on tiny networks of the real classes."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKLLTX2Video,
+    LTX2ConditionPipeline,
+    LTX2LatentUpsamplePipeline,
+    LTX2Pipeline,
+)
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
+from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from aiprod_studio.cli import main
+from aiprod_studio.engines.catalog import cards
+from aiprod_studio.engines.engine import Batching, Given, Latents, Pictures, Text
+from aiprod_studio.engines.ltx2 import PROMPT_TOKENS, LTX2Engine, LTX2Parts
+from aiprod_studio.engines.ltx_video import natural
+from aiprod_studio.engines.recipes import Recipe
+from aiprod_studio.errors import BadRequest, ModelUnavailable
+from aiprod_studio.sampling.solvers import Point
+from aiprod_studio.types import Plan, Request
+from tests.engines.conftest import forget, serve
+from tests.engines.tiny_pipelines import build_ltx2
+from tests.loopback_hub import LoopbackHub
+
+PROMPT = "a red fox running"
+CARD = replace(cards()["ltx-2"], id="tiny")
+REQUEST = Request(
+    PROMPT, engine="tiny", width=96, height=64, fps=24.0, seed=3, steps=3, guidance=1.0
+)
+PLAN = Plan("cpu", "float32", 96, 64, 17, 1, 0, {}, 1.0, (), size_step=32)
+PUSHED = Recipe(
+    video={"stg": 1.0, "modality": 3.0, "rescale": 0.7},
+    audio={"scale": 7.0, "stg": 0.5, "modality": 2.0, "rescale": 0.6},
+    blocks=(1,),
+)
+OFF = {
+    "guidance_scale": 1.0,
+    "audio_guidance_scale": 1.0,
+    "stg_scale": 0.0,
+    "audio_stg_scale": 0.0,
+    "modality_scale": 1.0,
+    "audio_modality_scale": 1.0,
+    "guidance_rescale": 0.0,
+    "audio_guidance_rescale": 0.0,
+}
+SCALED = OFF | {"guidance_scale": 3.0, "audio_guidance_scale": 3.0}
+FULL = {
+    "guidance_scale": 3.0,
+    "audio_guidance_scale": 7.0,
+    "stg_scale": 1.0,
+    "audio_stg_scale": 0.5,
+    "modality_scale": 3.0,
+    "audio_modality_scale": 2.0,
+    "guidance_rescale": 0.7,
+    "audio_guidance_rescale": 0.6,
+    "spatio_temporal_guidance_blocks": [1],
+}
+
+
+def build(newer: bool) -> LTX2Pipeline:
+    """Return tiny networks of the family whose VAE compresses as the real one does."""
+    plain = build_ltx2(newer)[0]
+    torch.manual_seed(0)
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=4,
+        block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 3,
+        layers_per_block=(1,) * 5,
+        decoder_layers_per_block=(1,) * 4,
+        spatio_temporal_scaling=(True,) * 4,
+        decoder_spatio_temporal_scaling=(True,) * 3,
+        decoder_inject_noise=(False,) * 4,
+        upsample_residual=(False,) * 3,
+        upsample_factor=(1, 1, 1),
+        downsample_type=("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+        patch_size=4,
+        patch_size_t=1,
+        decoder_causal=False,
+        spatial_compression_ratio=32,
+        temporal_compression_ratio=8,
+    )
+    vae.latents_mean.add_(0.1)
+    vae.latents_std.mul_(1.5)
+    return quiet(LTX2Pipeline(**(plain.components | {"vae": vae.eval()})))
+
+
+def quiet(pipe: Any) -> Any:
+    """Return a pipeline without its progress bar."""
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def pipe() -> LTX2Pipeline:
+    """The plain pipeline over tiny networks of LTX-2.3."""
+    return build(newer=True)
+
+
+@pytest.fixture(scope="module")
+def folder(pipe: LTX2Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the networks of the plain pipeline are saved."""
+    path = tmp_path_factory.mktemp("ltx2")
+    pipe.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def parts(folder: Path) -> Iterator[LTX2Parts]:
+    """The adapter's parts, all in memory."""
+    with loaded(folder) as found:
+        yield found
+
+
+@contextmanager
+def loaded(folder: Path, **changes: Any) -> Iterator[LTX2Parts]:
+    """Open a folder's networks by the plan with some fields of it, or the card, changed."""
+    card = changes.pop("card", CARD)
+    with LTX2Engine(card, lambda _: folder).load(replace(PLAN, **changes)) as found:
+        yield found
+
+
+def run(parts: LTX2Parts, given: Given | None = None, **changes: Any) -> Latents:
+    """Denoise the request with some fields of it, or the plan's cache, changed."""
+    plan = replace(PLAN, cache=changes.pop("cache", ""))
+    places = {name: changes.pop(name) for name in ("on_point", "start") if name in changes}
+    request = replace(REQUEST, **changes)
+    text, nothing = parts.encode_text(PROMPT), parts.encode_text("")
+    return parts.denoise(text, nothing, given or {}, request, plan, lambda *_: None, **places)
+
+
+def call(pipe: Any, **options: Any) -> Any:
+    """Call a plain pipeline with the request's settings and no guidance but what is asked."""
+    asked: dict[str, Any] = {
+        "prompt": PROMPT,
+        "negative_prompt": "",
+        "width": 96,
+        "height": 64,
+        "num_frames": 17,
+        "frame_rate": 24.0,
+        "num_inference_steps": 3,
+        "max_sequence_length": PROMPT_TOKENS,
+        "generator": torch.Generator().manual_seed(3),
+        "output_type": "latent",
+        "use_cross_timestep": True,
+    }
+    return pipe(**(asked | OFF | {"spatio_temporal_guidance_blocks": None} | options))
+
+
+def picture(seed: int) -> np.ndarray:
+    """Return a picture of the plan's size."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (4, 6, 3), np.uint8)
+    return coarse.repeat(16, axis=0).repeat(16, axis=1)
+
+
+@contextmanager
+def counting(parts: LTX2Parts) -> Iterator[list[int]]:
+    """Count what the denoiser's whole and its last block do while the `with` lasts."""
+    counts = [0, 0]
+
+    def count(place: int) -> Any:
+        def hook(*_: Any) -> None:
+            counts[place] += 1
+
+        return hook
+
+    with parts.components.use("transformer") as network:
+        handles = [
+            network.register_forward_hook(count(0)),
+            network.transformer_blocks[1].attn1.register_forward_hook(count(1)),
+        ]
+        yield counts
+        for handle in handles:
+            handle.remove()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "guidance", "options"),
+    [(Recipe(), 1.0, OFF), (Recipe(), 3.0, SCALED), (PUSHED, 3.0, FULL)],
+    ids=["one prediction", "a scale", "all guides"],
+)
+def test_latents_are_those_of_the_plain_pipeline(
+    parts: LTX2Parts, pipe: LTX2Pipeline, recipe: Recipe, guidance: float, options: dict[str, Any]
+) -> None:
+    """Picture and sound, whatever guides them."""
+    latents = run(replace(parts, recipe=recipe), guidance=guidance)
+    plain = call(pipe, **options)
+    assert latents.audio is not None
+    torch.testing.assert_close(natural(pipe.vae, latents.video), plain.frames, rtol=0, atol=5e-5)
+    torch.testing.assert_close(latents.audio, plain.audio.flatten(2), rtol=0, atol=5e-5)
+
+
+def test_frames_and_sound_are_those_of_the_plain_pipeline(
+    parts: LTX2Parts, pipe: LTX2Pipeline
+) -> None:
+    """But for the sound's ends, which fade, and rounding to bytes."""
+    latents = run(parts)
+    plain = call(pipe, output_type="np")
+    frames, sound = parts.decode_video(latents, PLAN), parts.decode_audio(latents, 17 / 24)
+    assert sound is not None
+    assert np.abs(frames / 255 - plain.frames[0]).max() < 0.6 / 255
+    middle = slice(480, plain.audio.shape[2] - 480)
+    assert np.abs(sound[:, middle] - plain.audio[0].numpy()[:, middle]).max() < 1e-5
+
+
+def test_the_older_architecture_runs_as_it_was_trained(tmp_path: Path) -> None:
+    """LTX-2.0 knows nothing of the other stream's noise."""
+    plain = build(newer=False)
+    plain.save_pretrained(tmp_path)
+    with loaded(tmp_path) as parts:
+        latents = run(parts)
+    wanted = call(plain, use_cross_timestep=False).frames
+    torch.testing.assert_close(natural(plain.vae, latents.video), wanted, rtol=0, atol=5e-5)
+
+
+def test_without_guidance_a_step_is_one_run_of_the_denoiser(parts: LTX2Parts) -> None:
+    """All eight switches are off together, also where a recipe names some of them."""
+    with counting(parts) as counts:
+        run(replace(parts, recipe=PUSHED), guidance=1.0)
+        assert counts[0] == REQUEST.steps
+        run(replace(parts, recipe=PUSHED), guidance=3.0)
+        assert counts[0] == 5 * REQUEST.steps
+
+
+def test_a_known_prompt_needs_no_encoder(parts: LTX2Parts, folder: Path, tmp_path: Path) -> None:
+    """What is kept of a prompt is small, and enough."""
+    text, nothing = parts.encode_text(PROMPT), parts.encode_text("")
+    hidden, sound_width = text.features.shape[2], text.more["sound"].shape[2]
+    assert text.features.shape == (1, PROMPT_TOKENS, hidden)
+    assert text.more["sound"].shape == (1, PROMPT_TOKENS, sound_width)
+    assert hidden + sound_width < parts.components.config("connectors")["caption_channels"] * 3
+    bare = tmp_path / "bare"
+    shutil.copytree(folder, bare)
+    shutil.rmtree(bare / "text_encoder")
+    shutil.rmtree(bare / "connectors")
+    with loaded(bare) as without:
+        again = without.denoise(text, nothing, {}, REQUEST, PLAN, lambda *_: None)
+    assert torch.equal(again.video, run(parts).video)
+
+
+@pytest.mark.parametrize("wrong", [{"width": 80}, {"height": 40}, {"frames": 18}])
+def test_a_size_that_the_model_has_not_is_refused(parts: LTX2Parts, wrong: dict[str, int]) -> None:
+    """Before anything is computed."""
+    empty = Text(torch.zeros(1, 1, 1), torch.zeros(1, 0))
+    with pytest.raises(BadRequest, match="multiples of 32 and frames of the form 8"):
+        parts.denoise(empty, empty, {}, REQUEST, replace(PLAN, **wrong), lambda *_: None)
+
+
+@pytest.mark.parametrize(("frames", "chunk"), [(9, 8), (17, 0), (33, 16)])
+def test_tiles_keep_the_size(parts: LTX2Parts, frames: int, chunk: int) -> None:
+    """A remainder of one latent neither crashes nor shrinks the video, in space nor in time."""
+    plan = replace(PLAN, width=160, height=96, frames=frames)
+    video = torch.randn(1, 4, (frames - 1) // 8 + 1, 3, 5, generator=torch.Generator())
+    whole = parts.decode_video(Latents(video, None), plan)
+    tiled = parts.decode_video(
+        Latents(video, None), replace(plan, tile=64, overlap=32, chunk=chunk, tiling="uniform")
+    )
+    assert whole.shape == tiled.shape == (frames, 96, 160, 3)
+    # Random weights spread far beyond an overlap, so the two only resemble each other.
+    assert np.corrcoef(whole.ravel(), tiled.ravel())[0, 1] > 0.3
+
+
+def test_no_other_model_gets_another_attention(parts: LTX2Parts) -> None:
+    """The process's default stays as it was."""
+    before = _AttentionBackendRegistry.get_active_backend()[0]
+    latents = run(parts)
+    assert _AttentionBackendRegistry.get_active_backend()[0] == before
+    assert torch.isfinite(latents.video).all()
+
+
+def test_each_network_is_gone_before_the_next(folder: Path) -> None:
+    """Where they come as a whole for their stage, no two of them are in memory at once."""
+    plan = replace(PLAN, placement={"encode": "model", "denoise": "model", "decode": "model"})
+    during: list[set[str]] = []
+    with loaded(folder, placement=plan.placement) as parts:
+        held = parts.components
+        text, nothing = parts.encode_text(PROMPT), parts.encode_text("")
+        assert not held.loaded
+
+        def look(point: Point) -> None:
+            during.append(held.loaded)
+            assert parts.preview(point, REQUEST, plan).shape == (64, 96, 3)
+            during.append(held.loaded)
+
+        asked = (text, nothing, {}, REQUEST, plan, lambda *_: None)
+        latents = parts.denoise(*asked, on_point=look)
+        assert during == [{"transformer"}] * 6
+        assert not held.loaded
+        assert parts.decode_video(latents, plan).shape == (17, 64, 96, 3)
+
+
+def unshifted(pipe: Any) -> Any:
+    """Return a scheduler that leaves noise levels as they are, as a distilled model's does."""
+    own = pipe.scheduler
+    return own.from_config(own.config, use_dynamic_shifting=False, shift_terminal=None)
+
+
+def packed_noise(seed: int, tokens: int) -> Tensor:
+    """Return the flat noise that the plain pipelines draw for tokens instead of for latents.
+
+    Of so many tokens the first 18 · n are the clip's.
+    """
+    dice = torch.Generator().manual_seed(seed)
+    video = torch.randn(1, tokens, 4, generator=dice)[:, : tokens // 18 * 18]
+    audio = torch.randn(1, 18, 4, generator=dice).unflatten(2, (2, 2))
+    return torch.cat([video.transpose(1, 2).flatten(), audio.transpose(1, 2).flatten()])
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_pictures_are_held_as_by_the_plain_pipeline(
+    parts: LTX2Parts, pipe: LTX2Pipeline, guidance: float
+) -> None:
+    """The first frame in its place, another one beside the clip; the plain one counts latents."""
+    first, last = picture(1), picture(2)
+    given = parts.encode_media(Pictures(first, last), PLAN)
+    assert set(given) == {"0", "16"}
+    given = {"0": given["0"], "9": given["16"]}
+    rough = packed_noise(3, 18 + 6)
+    start = Point(0, rough, rough)
+    recipe = Recipe(sigmas=(1.0, 0.9, 0.5))
+    latents = run(replace(parts, recipe=recipe), given, guidance=guidance, start=start)
+    plain = quiet(LTX2ConditionPipeline(**(pipe.components | {"scheduler": unshifted(pipe)})))
+    wanted = call(
+        plain,
+        conditions=[
+            LTX2VideoCondition(Image.fromarray(first), index=0),
+            LTX2VideoCondition(Image.fromarray(last), index=-1),
+        ],
+        sigmas=[1.0, 0.9, 0.5],
+        guidance_scale=guidance,
+        audio_guidance_scale=guidance,
+    )
+    torch.testing.assert_close(natural(pipe.vae, latents.video), wanted.frames, rtol=0, atol=5e-5)
+    assert latents.audio is not None
+    torch.testing.assert_close(latents.audio, wanted.audio.flatten(2), rtol=0, atol=5e-5)
+    assert torch.equal(latents.video[:, :, :1], given["0"])
+
+
+def test_the_last_picture_changes_the_clip(parts: LTX2Parts) -> None:
+    """At its end most, where it belongs."""
+    none = run(parts).video
+    last = run(parts, parts.encode_media(Pictures(last=picture(2)), PLAN)).video
+    assert parts.encode_media(Pictures(), PLAN) == {}
+    assert (last - none).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("fps", [24.0, 23.976, 30.0])
+def test_sound_is_as_long_as_the_picture(parts: LTX2Parts, fps: float) -> None:
+    """To the sample, and it begins and ends in silence."""
+    latents = run(parts, fps=fps)
+    sound = parts.decode_audio(latents, PLAN.frames / fps)
+    assert sound is not None
+    assert sound.dtype == np.float32
+    assert sound.shape == (2, round(PLAN.frames / fps * CARD.sample_rate))
+    assert np.abs(sound).max() > 0.01
+    assert not sound[:, [0, -1]].any()
+    assert np.abs(np.diff(sound[:, -480:])).max() <= np.abs(np.diff(sound)).max()
+
+
+def test_sound_that_nobody_wants_is_dropped(parts: LTX2Parts) -> None:
+    """The picture is the same without it."""
+    silent = run(parts, audio=False)
+    assert silent.audio is None
+    assert parts.decode_audio(silent, 1.0) is None
+    assert torch.equal(silent.video, run(parts).video)
+
+
+def test_sound_of_another_rate_comes_at_the_cards(folder: Path) -> None:
+    """A folder's vocoder may be an older one."""
+    with loaded(folder, card=replace(CARD, sample_rate=24000)) as parts:
+        sound = parts.decode_audio(run(parts), 17 / 24)
+    assert sound is not None
+    assert sound.shape == (2, 17000)
+
+
+def test_a_cache_without_threshold_changes_nothing(parts: LTX2Parts) -> None:
+    """Not one bit of picture or sound."""
+    plain, cached = run(parts, steps=6), run(parts, steps=6, cache="first-block:0")
+    assert torch.equal(plain.video, cached.video)
+    assert plain.audio is not None
+    assert cached.audio is not None
+    assert torch.equal(plain.audio, cached.audio)
+
+
+@pytest.mark.parametrize("cache", ["first-block:10", "mag:10"])
+def test_a_cache_leaves_blocks_out_for_both_streams(parts: LTX2Parts, cache: str) -> None:
+    """At a step that is left out both streams change as they did at the last that was not."""
+    recipe = Recipe(sigmas=tuple(np.linspace(1, 0.1, 8)), mag_ratios=(1.0,) * 8)
+    changes: list[list[Tensor]] = [[], []]
+    entered: list[Tensor] = []
+
+    def enter(block: Any, args: Any, kwargs: Any) -> None:
+        entered[:] = [kwargs["hidden_states"], kwargs["audio_hidden_states"]]
+
+    def leave(place: int) -> Any:
+        return lambda norm, args: changes[place].append(args[0] - entered[place])
+
+    cached = replace(parts, recipe=recipe)
+    with counting(cached) as counts, cached.components.use("transformer") as network:
+        handles = [
+            network.transformer_blocks[0].register_forward_pre_hook(enter, with_kwargs=True),
+            network.norm_out.register_forward_pre_hook(leave(0)),
+            network.audio_norm_out.register_forward_pre_hook(leave(1)),
+        ]
+        latents = run(cached, steps=8, cache=cache)
+        for handle in handles:
+            handle.remove()
+        assert counts[0] == 8
+        assert counts[1] < 8
+        assert not network.is_cache_enabled
+    assert torch.isfinite(latents.video).all()
+    for stream in changes:
+        sizes = [float(change.abs().mean()) for change in stream]
+        assert min(sizes) > max(sizes) / 3
+    if cache.startswith("mag"):
+        for stream in changes:
+            torch.testing.assert_close(stream[3], stream[2])
+    assert not torch.equal(latents.video, run(replace(cached), steps=8).video)
+
+
+@pytest.mark.parametrize(
+    ("cache", "said"),
+    [("mag", "no measured ratios"), ("tea", "no step cache 'tea'"), ("mag:much", "no step cache")],
+)
+def test_a_cache_that_is_not_there_is_refused(parts: LTX2Parts, cache: str, said: str) -> None:
+    """By name."""
+    with pytest.raises(BadRequest, match=said):
+        run(parts, cache=cache)
+
+
+def test_a_run_goes_on_from_any_point(parts: LTX2Parts) -> None:
+    """To the same bits, with pictures and guidance too."""
+    given = parts.encode_media(Pictures(picture(1), picture(2)), PLAN)
+    points: list[Point] = []
+    whole = run(parts, given, guidance=3.0, on_point=points.append)
+    assert [point.done for point in points] == [1, 2, 3]
+    for point in points:
+        again = run(parts, given, guidance=3.0, start=point)
+        assert torch.equal(again.video, whole.video)
+        assert whole.audio is not None
+        assert again.audio is not None
+        assert torch.equal(again.audio, whole.audio)
+
+
+def test_a_preview_is_the_first_frame(parts: LTX2Parts) -> None:
+    """Of what the denoiser thinks the clip will be."""
+    points: list[Point] = []
+    latents = run(parts, on_point=points.append)
+    frame = parts.preview(points[-1], REQUEST, PLAN)
+    alone = parts.decode_video(Latents(latents.video[:, :, :1], None), PLAN)
+    assert frame.shape == (64, 96, 3)
+    assert np.array_equal(frame, alone[0])
+
+
+def test_clips_together_are_as_alone(parts: LTX2Parts) -> None:
+    """Each from its own prompt, seed and picture."""
+    assert isinstance(parts, Batching)
+    prompts = (PROMPT, "two cats in the rain")
+    texts, nothing = [parts.encode_text(prompt) for prompt in prompts], parts.encode_text("")
+    given = [parts.encode_media(Pictures(picture(n), picture(n + 2)), PLAN) for n in (1, 2)]
+    requests = [replace(REQUEST, seed=seed, guidance=3.0) for seed in (3, 4)]
+    heard: list[int] = []
+    both = parts.denoise_together(
+        texts, nothing, given, requests, PLAN, lambda *_: None, lambda two: heard.append(len(two))
+    )
+    assert heard == [2, 2, 2]
+    for text, own, request, latents in zip(texts, given, requests, both, strict=True):
+        single = parts.denoise(text, nothing, own, request, PLAN, lambda *_: None)
+        torch.testing.assert_close(latents.video, single.video, rtol=0, atol=1e-5)
+        assert latents.audio is not None
+        assert single.audio is not None
+        torch.testing.assert_close(latents.audio, single.audio, rtol=0, atol=1e-5)
+
+
+def test_a_second_stage_is_that_of_the_plain_pipelines(
+    folder: Path, pipe: LTX2Pipeline, tmp_path: Path
+) -> None:
+    """Twice the sides, then denoised again from part of the noise; the sound too."""
+    torch.manual_seed(0)
+    network = LTX2LatentUpsamplerModel(in_channels=4, mid_channels=32, num_blocks_per_stage=1)
+    save_file(network.state_dict(), tmp_path / "ltx-2.3-spatial-upscaler-x2-1.1.safetensors")
+    large = replace(PLAN, width=192, height=128)
+    levels = (0.909375, 0.725, 0.421875)
+    places = {"text": folder, "upscale": tmp_path}
+    with LTX2Engine(CARD, places.__getitem__).load(PLAN) as parts:
+        parts.recipe = Recipe(refine=levels)
+        small = run(parts)
+        upsampled = parts.upsample(small, large)
+        text, nothing = parts.encode_text(PROMPT), parts.encode_text("")
+        points: list[Point] = []
+        asked = (text, nothing, {}, REQUEST, large, lambda *_: None)
+        refined = parts.refine(upsampled, *asked, on_point=points.append)
+        assert torch.equal(refined.video, parts.refine(upsampled, *asked, start=points[0]).video)
+        clean = torch.cat([latents.flatten() for latents in (upsampled.video, upsampled.audio)])
+        start = Point(0, torch.lerp(clean, packed_noise(5, 72), levels[0]), clean)
+        again = parts.refine(upsampled, *asked, start=start)
+    up = LTX2LatentUpsamplePipeline(pipe.vae, network)
+    wanted = up(
+        latents=natural(pipe.vae, small.video), output_type="latent", height=64, width=96
+    ).frames
+    torch.testing.assert_close(natural(pipe.vae, upsampled.video), wanted, rtol=0, atol=1e-5)
+    plain = quiet(LTX2Pipeline(**(pipe.components | {"scheduler": unshifted(pipe)})))
+    assert small.audio is not None
+    second = call(
+        plain,
+        latents=wanted,
+        audio_latents=small.audio.unflatten(2, (-1, 2)),
+        sigmas=list(levels),
+        noise_scale=levels[0],
+        width=192,
+        height=128,
+        generator=torch.Generator().manual_seed(5),
+    )
+    torch.testing.assert_close(natural(pipe.vae, again.video), second.frames, rtol=0, atol=5e-5)
+    assert again.audio is not None
+    torch.testing.assert_close(again.audio, second.audio.flatten(2), rtol=0, atol=5e-5)
+    assert not torch.equal(refined.video, again.video)
+
+
+def test_a_folder_without_upscaler_says_so(parts: LTX2Parts) -> None:
+    """Nor has every model a second stage."""
+    with pytest.raises(ModelUnavailable, match="no upscaler of latents"):
+        parts.upsample(run(parts), replace(PLAN, width=192, height=128))
+    empty = Text(torch.zeros(1, 1, 1), torch.zeros(1, 0))
+    with pytest.raises(BadRequest, match="no second stage"):
+        parts.refine(run(parts), empty, empty, {}, REQUEST, PLAN, lambda *_: None)
+
+
+ROW = """
+id = "tiny-ltx"
+name = "Tiny LTX-2"
+family = "ltx2"
+licence = "A community licence"
+memory_gb = [1, 2]
+size_step = 32
+frame_step = 8
+frames = [1, 33]
+fps = [8.0, 50.0]
+pixels = 6144
+areas = [1024, 65536]
+default_width = 96
+default_height = 64
+default_seconds = 0.7
+default_fps = 24.0
+default_steps = 3
+default_guidance = 1.0
+sample_rate = 48000
+flops_per_token = 1e6
+
+[recipe]
+sigmas = [1.0, 0.9, 0.5]
+
+[terms]
+page = "https://example.org"
+allows = "Some things."
+accept = true
+
+[part_bytes]
+transformer = 100_000
+
+[[variants]]
+name = "only"
+repo = "owner/tiny-ltx"
+revision = "main"
+gated = false
+tasks = ["text", "image"]
+files = ["model_index.json", FOLDERS]
+PARTS
+[memory]
+width = 16
+denoise = 18.2
+heads = 2
+decode = 72.7
+decode_part = 0.7
+decode_least = 3.7
+decode_least_in_time = 2.5
+overlap = 32
+chunks = [16]
+"""
+NETWORKS = ("transformer", "connectors", "text_encoder", "vae", "audio_vae", "vocoder")
+PART = """
+[parts.{}]
+parameters = 1e5
+stored_bytes = 4
+gigabytes = {{ bfloat16 = 0.001, float8 = 0.0005, int4 = 0.0003 }}
+blocks = {}
+outside = 0.1
+"""
+
+
+def test_from_the_download_to_the_file_with_sound(
+    hub: LoopbackHub,
+    catalogue: Path,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Accepted, downloaded, planned, denoised from a picture, decoded and joined with sound."""
+    folders = ", ".join(f'"{name}/*"' for name in (*NETWORKS, "scheduler", "tokenizer"))
+    blocks = {"transformer": 2, "text_encoder": 2}
+    parts = "".join(PART.format(name, blocks.get(name, 0)) for name in NETWORKS)
+    (catalogue / "tiny.toml").write_text(ROW.replace("FOLDERS", folders).replace("PARTS", parts))
+    forget()
+    serve(hub, "owner/tiny-ltx", folder)
+    first = tmp_path / "first.png"
+    Image.fromarray(picture(1)).save(first)
+    words = ["--cli", PROMPT, "--engine", "tiny-ltx", "--seed", "3"]
+    words += ["--fps", "23.976", "--image", str(first), "--out", str(tmp_path)]
+    assert main(words) == 2
+    assert "--accept-licence" in capsys.readouterr().err
+    assert main(["models", "download", "tiny-ltx", "--accept-licence"]) == 0
+    capsys.readouterr()
+    assert main(words) == 0, capsys.readouterr().err
+    with av.open(capsys.readouterr().out.strip()) as file:
+        picture_stream, sound_stream = file.streams.video[0], file.streams.audio[0]
+        assert float(picture_stream.average_rate or 0) == pytest.approx(23.976, abs=1e-3)
+        assert sound_stream.rate == 48000
+        lengths = [
+            float(stream.duration * stream.time_base)
+            for stream in (picture_stream, sound_stream)
+            if stream.duration and stream.time_base
+        ]
+        frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+    assert [frame.shape for frame in frames] == [(64, 96, 3)] * 17
+    assert lengths[0] == pytest.approx(17 / 23.976, abs=1e-3)
+    assert lengths[1] == pytest.approx(lengths[0], abs=1e-3)
