@@ -11,8 +11,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ from aiprod_studio.report import (
     write_line,
 )
 from aiprod_studio.settings import settings
-from aiprod_studio.types import Record
+from aiprod_studio.types import Progress, Record
 
 if TYPE_CHECKING:
     from aiprod_studio.studio import Studio
@@ -386,11 +386,10 @@ def _render(studio: Studio, jobs: Sequence[Job], as_json: bool) -> list[Outcome]
                 write_line(to_line(outcome))
     order = [index for index, job in enumerate(jobs) if not job.covered]
     todo = [jobs[index] for index in order]
-    pairs = [(job.request, job.path) for job in todo]
     started = time.monotonic()
     try:
-        with open_board(todo) as board:
-            for number, result in studio.render_all(pairs, board.update):
+        with open_board(todo) as board, closing(_results(studio, todo, board.update)) as results:
+            for number, result in results:
                 outcome = _conclude(todo[number], result)
                 outcomes[order[number]] = outcome
                 board.finish(number, outcome)
@@ -402,6 +401,26 @@ def _render(studio: Studio, jobs: Sequence[Job], as_json: bool) -> list[Outcome]
         if len(jobs) > 1:
             _say(summarise(list(outcomes.values()), time.monotonic() - started), 0)
     return list(outcomes.values())
+
+
+def _results(
+    studio: Studio, jobs: Sequence[Job], on_progress: Callable[[int, Progress], None]
+) -> Generator[tuple[int, Record | StudioError]]:
+    """Yield what becomes of jobs: by the worker of a studio that is open, or else rendered here."""
+    from aiprod_studio.handing import hand_over, is_owned
+
+    if not jobs or not is_owned():
+        yield from studio.render_all([(job.request, job.path) for job in jobs], on_progress)
+        return
+    from aiprod_studio.jobs.queue import Queue
+
+    _say("The studio that is open renders this; Ctrl-C cancels it there.", 0)
+    queue = Queue(settings().database)
+    try:
+        asked = [(job.request, job.path, job.plan) for job in jobs]
+        yield from hand_over(queue, asked, on_progress)
+    finally:
+        queue.database.close()
 
 
 def _conclude(job: Job, result: Record | StudioError) -> Outcome:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from aiprod_studio.engines.catalog import can_render, cards, rows
+from aiprod_studio.engines.catalog import bundled_bytes, cards, rows
 from aiprod_studio.engines.hub import licences
 from aiprod_studio.engines.hub.copies import Verdict, drop_damaged, remove, verify
 from aiprod_studio.engines.hub.download import download
@@ -29,7 +29,6 @@ from aiprod_studio.engines.hub.survey import (
 )
 from aiprod_studio.errors import BadRequest, Cancelled, StudioError
 from aiprod_studio.options import Parser
-from aiprod_studio.settings import settings
 
 PLAIN_PAUSE = 10.0
 STOPPED = "Stopped. What has arrived is kept; run the same command again to go on."
@@ -119,7 +118,7 @@ def _list(options: argparse.Namespace) -> int:
 
 def _native(engine: str) -> dict[str, Any]:
     """Return the row of an engine that comes with the studio."""
-    size = (settings().assets / rows()[engine]["bundle"]).stat().st_size
+    size = bundled_bytes(engine)
     return {
         "engine": engine,
         "name": cards()[engine].name,
@@ -129,7 +128,7 @@ def _native(engine: str) -> dict[str, Any]:
         "licence": cards()[engine].licence,
         "must_accept": False,
         "on_disk_bytes": size,
-        "renders": can_render(engine),
+        "renders": True,
     }
 
 
@@ -146,9 +145,7 @@ def _row(source: Source) -> dict[str, Any]:
         "licence": source.licence.name,
         "must_accept": not licences.is_accepted(source),
         "on_disk_bytes": sum(one.present_bytes + one.part_bytes for one in here),
-        "renders": can_render(source.engine)
-        and any(one.complete for one in here)
-        and licences.is_accepted(source),
+        "renders": any(one.complete for one in here) and licences.is_accepted(source),
     }
 
 
@@ -248,8 +245,6 @@ def describe(found: Survey) -> str:
         f"{gigabytes(found.missing_bytes)} to come",
         f"  disk      {found.hub.cache}, {gigabytes(found.free_bytes)} free",
     ]
-    if not can_render(source.engine):
-        lines.append("  renders   not yet: this version can only download it")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from aiprod_studio.engines.catalog import can_render, cards
+from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.hardware.calibration import MEASURED, calibrated
 from aiprod_studio.hardware.imagined import imagine, parse_gigabytes
@@ -74,14 +74,11 @@ def _parser() -> Parser:
 
 def _ask(options: argparse.Namespace) -> tuple[Request, ModelCard, Hardware]:
     """Return what is asked of which model on which machine; raises `BadRequest`."""
-    if options.engine not in cards():
-        known = ", ".join(sorted(cards()))
-        raise BadRequest(f"There is no engine {options.engine!r}. Choose one of: {known}.")
     if options.count < 1:
         raise BadRequest(f"count is {options.count}; give 1 or more.")
     names = ("prompt", "engine", *NUMBERS, "audio", "image")
     request = Request(**{name: getattr(options, name) for name in names})
-    card = cards()[options.engine]
+    card = find_card(options.engine)
     if options.gpu is None and options.ram is None:
         from aiprod_studio.hardware.probe import probe
 
@@ -113,7 +110,6 @@ def _to_json(plan: Plan, full: Request, hardware: Hardware) -> dict[str, Any]:
             "free_bytes": hardware.free_bytes,
             "ram_free_bytes": hardware.ram_free_bytes,
         },
-        "renders": can_render(full.engine),
         "plan": plan.to_json(),
     }
 
@@ -139,8 +135,6 @@ def _show(plan: Plan, full: Request, card: ModelCard) -> None:
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 100).print(table)
     for reason in plan.because:
         _print(f"  because   {reason}")
-    if not can_render(full.engine):
-        _print(f"{card.name} cannot render in this version yet; this is what it would take.")
 
 
 def _size(count: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,13 @@ class Networks:
     upscaler: Upscaler | None = None
 
 
-def save_bundle(path: Path, networks: Networks) -> None:
-    """Write the networks small: weight matrices of `_EIGHT_BIT` parts as int8 with a scale per
-    row, all else as 16-bit floats; the file appears under its name only when whole.
+def save_bundle(path: Path, networks: Networks, parts: Sequence[str] = tuple(_KINDS)) -> None:
+    """Write the networks, or some `parts` of them, small: weight matrices of `_EIGHT_BIT` parts as
+    int8 with a scale per row, all else as 16-bit floats; the file appears only when it is whole.
     """
     tensors = {}
     configs = {}
-    for part in _KINDS:
+    for part in parts:
         network: nn.Module | None = getattr(networks, part)
         if network is None:
             continue
@@ -63,14 +64,29 @@ def save_bundle(path: Path, networks: Networks) -> None:
                 tensors[f"{part}.{name}{_SCALE}"] = scale
             else:
                 tensors[f"{part}.{name}"] = value.half().contiguous()
-    header = {"format": FORMAT, "licence": LICENCE, "config": json.dumps(configs)}
+    config = json.dumps(configs, ensure_ascii=False)
+    header = {"format": FORMAT, "licence": LICENCE, "config": config}
     part_path = path.with_suffix(".part")
     save_file(tensors, part_path, metadata=header)
     part_path.replace(path)
 
 
 def load_bundle(path: Path, device: str = "cpu") -> Networks:
-    """Read a bundle as float32 networks on `device`; `ModelUnavailable` when it is not one."""
+    """Read a bundle as float32 networks on `device`; `ModelUnavailable` when it is not one.
+
+    A part in a file of its own beside it, `<bundle>.<part>.safetensors`, stands in for its own: so
+    one network can be replaced without all of them.
+    """
+    files = {part: path.with_suffix(f".{part}.safetensors") for part in _KINDS}
+    alone = {part for part, file in files.items() if file.exists()}
+    networks = _load_file(path, device, set(_KINDS) - alone)
+    for part in alone:
+        networks |= _load_file(files[part], device, {part})
+    return Networks(**networks)
+
+
+def _load_file(path: Path, device: str, wanted: set[str]) -> dict[str, Any]:
+    """Return the wanted networks in a file by their part's name, each read and widened by itself."""
     try:
         with safe_open(path, "pt", device=device) as file:
             header = file.metadata() or {}
@@ -79,34 +95,30 @@ def load_bundle(path: Path, device: str = "cpu") -> Networks:
                     f"{path.name} holds no {FORMAT} networks. Choose a file made by this studio."
                 )
             configs = json.loads(header["config"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            parts = wanted & configs.keys()
+            return {part: _build(part, configs[part], file) for part in parts}
     except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ModelUnavailable(
             f"The weights in {path} cannot be read ({error}). Install the studio again, or choose "
             "another engine."
         ) from error
-    parts = [part for part in _KINDS if part in configs]
-    return Networks(**{part: _build(part, configs[part], tensors, device) for part in parts})
 
 
-def _build(part: str, values: dict[str, Any], tensors: dict[str, torch.Tensor], device: str) -> Any:
+def _build(part: str, values: dict[str, Any], file: Any) -> Any:
     """Build one network without allocating it twice and give it its weights."""
     kind, config_kind = _KINDS[part]
     frozen = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     with torch.device("meta"):
         network = kind(config_kind(**frozen))
-    prefix = f"{part}."
-    own = {
-        name[len(prefix) :]: _widen(tensor, tensors.get(name + _SCALE))
-        for name, tensor in tensors.items()
-        if name.startswith(prefix) and not name.endswith(_SCALE)
-    }
+    own = {name: _read(file, f"{part}.{name}") for name in network.state_dict()}
     network.load_state_dict(own, assign=True)
     return network.requires_grad_(False).eval()
 
 
-def _widen(stored: torch.Tensor, scale: torch.Tensor | None) -> torch.Tensor:
+def _read(file: Any, name: str) -> torch.Tensor:
     """Return a stored tensor as float32, int8 rows multiplied by their scales."""
-    if scale is None:
+    stored: torch.Tensor = file.get_tensor(name)
+    if stored.dtype != torch.int8:
         return stored.float()
+    scale: torch.Tensor = file.get_tensor(name + _SCALE)
     return stored.float() * scale.view(-1, *[1] * (stored.ndim - 1))

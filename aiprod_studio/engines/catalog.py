@@ -15,8 +15,6 @@ from aiprod_studio.types import Memory, ModelCard, Part
 if TYPE_CHECKING:
     from aiprod_studio.engines.engine import Engine
 
-# The families whose adapter exists; the rows of others can be downloaded, not rendered.
-RENDERABLE = frozenset({"native", "wan", "ltx", "ltx2"})
 # What the id of an engine begins with that is any repository of the Hub.
 HUB = "hub:"
 
@@ -27,13 +25,8 @@ def cards() -> dict[str, ModelCard]:
     return {row["id"]: _card(row) for row in rows().values()}
 
 
-def can_render(engine: str) -> bool:
-    """Say whether this studio has the code that renders with an engine of the catalogue."""
-    return engine.startswith(HUB) or _family(engine) in RENDERABLE
-
-
 def find_card(engine: str) -> ModelCard:
-    """Return the card of an engine that can render; `BadRequest` names the ones that can.
+    """Return the card of an engine; `BadRequest` names those that there are.
 
     That of "hub:owner/name" is made of what is on this disk; raises as `find_folder` for it.
     """
@@ -41,10 +34,9 @@ def find_card(engine: str) -> ModelCard:
         from aiprod_studio.engines.hub.repo import repo_card
 
         return repo_card(engine)
-    if engine not in cards() or not can_render(engine):
-        known = ", ".join(sorted(filter(can_render, cards())))
-        what = "cannot render yet" if engine in cards() else "does not exist"
-        raise BadRequest(f"The engine '{engine}' {what}. Choose one of: {known}.")
+    if engine not in cards():
+        known = ", ".join(sorted(cards()))
+        raise BadRequest(f"The engine '{engine}' does not exist. Choose one of: {known}.")
     return cards()[engine]
 
 
@@ -55,7 +47,7 @@ def find_engine(engine: str) -> Engine:
     disk, and `TermsNotAccepted` where their licence must be accepted first.
     """
     card = find_card(engine)
-    family = HUB if engine.startswith(HUB) else _family(engine)
+    family = HUB if engine.startswith(HUB) else rows()[engine].get("family", "native")
     # torch and its kin start only when they are needed.
     if family == "native":
         from aiprod_studio.engines.native import NativeEngine
@@ -73,7 +65,8 @@ def find_engine(engine: str) -> Engine:
         from aiprod_studio.engines.wan import WanEngine
 
         second = rows()[engine].get("default_guidance_2", card.default_guidance)
-        return WanEngine(card, find_folder, second / card.default_guidance)
+        gguf = rows()[engine].get("gguf", False)
+        return WanEngine(card, find_folder, second / card.default_guidance, gguf)
     if family == "ltx":
         from aiprod_studio.engines.ltx import LTXEngine
 
@@ -83,6 +76,13 @@ def find_engine(engine: str) -> Engine:
     return LTX2Engine(card, find_folder)
 
 
+def bundled_bytes(engine: str) -> int:
+    """Return the bytes of the weights that come with the studio, all their files together."""
+    bundle = settings().assets / Path(rows()[engine]["bundle"])
+    files = bundle.parent.glob(f"{bundle.stem}*{bundle.suffix}")
+    return sum(file.stat().st_size for file in files)
+
+
 def _folder(engine: str, task: str) -> Path:
     """Return the folder of downloaded weights."""
     from aiprod_studio.engines.hub.folders import find_folder  # which needs this module
@@ -90,17 +90,29 @@ def _folder(engine: str, task: str) -> Path:
     return find_folder(engine, task)
 
 
-def _family(engine: str) -> str:
-    family: str = rows()[engine].get("family", "native")
-    return family
-
-
 @cache
 def rows() -> dict[str, dict[str, Any]]:
-    """Return every row of the catalogue by its id, as it stands in its file."""
+    """Return every row of the catalogue by its id, as it stands in its file.
+
+    One that is `like` another has what it does not say itself from there, but for `default_gb`.
+    """
     paths = sorted((settings().presets / "models").glob("*.toml"))
-    found = [tomllib.loads(path.read_text("utf-8")) for path in paths]
-    return {row["id"]: row for row in found}
+    found = {row["id"]: row for row in (tomllib.loads(path.read_text("utf-8")) for path in paths)}
+    return {
+        name: _like(row, found[row["like"]]) if "like" in row else row
+        for name, row in found.items()
+    }
+
+
+def _like(row: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with what only the other one says, table by table."""
+    inherited = {key: value for key, value in other.items() if key != "default_gb"}
+    joined = {
+        key: {**other[key], **value}
+        for key, value in row.items()
+        if isinstance(value, dict) and key in other
+    }
+    return {**inherited, **row, **joined}
 
 
 def _card(row: dict[str, Any]) -> ModelCard:

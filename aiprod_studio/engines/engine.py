@@ -104,6 +104,14 @@ class Parts(Protocol):
 
 
 @runtime_checkable
+class Enlarging(Parts, Protocol):
+    """Parts that make finished frames larger better than interpolation does."""
+
+    def enlarge(self, frames: Frames) -> Frames:
+        """Return frames `[T, 2H, 2W, 3]` of frames `[T, H, W, 3]`, or those as they are."""
+
+
+@runtime_checkable
 class Resumable(Parts, Protocol):
     """Parts whose denoiser can be watched, and can go on where a killed one was."""
 

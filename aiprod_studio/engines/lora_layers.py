@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from aiprod_studio.engines.loras import PEFT_CONFIG, Lora
+from aiprod_studio.engines.loras import Lora
 from aiprod_studio.errors import BadRequest
 
 log = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ def _read(lora: Lora, layers: Layers) -> dict[str, dict[str, Tensor]]:
     """Return what a LoRA adds to each layer, its weight and scale already within `up`."""
     made: dict[str, dict[str, Tensor]] = {}
     with _opened(lora.path) as file:
-        peft = _peft(file, lora.path)
+        peft = _peft(file, lora)
         for name, sketch in _sketch(file, lora.path, layers).items():
             got = {role: file.get_tensor(key) for role, key in sketch.keys.items()}
             layer: dict[str, Tensor] = {}
@@ -179,18 +179,17 @@ def _scale(name: str, got: Mapping[str, Tensor], peft: Mapping[str, Any]) -> flo
     return alpha / (math.sqrt(rank) if peft.get("use_rslora") else rank)
 
 
-def _peft(file: Any, path: Path) -> dict[str, Any]:
+def _peft(file: Any, lora: Lora) -> dict[str, Any]:
     """Return PEFT's settings: as diffusers writes them into a file, or as PEFT does beside it."""
-    beside = path.with_name(PEFT_CONFIG)
     try:
         text = (file.metadata() or {}).get("lora_adapter_metadata")
-        if text is None and path.name.startswith("adapter_model") and beside.is_file():
-            text = beside.read_text("utf-8")
+        if text is None and lora.config is not None:
+            text = lora.config.read_text("utf-8")
         table = json.loads(text or "{}")
         return {key.removeprefix("transformer."): value for key, value in table.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise BadRequest(
-            f"What the LoRA {path.name} says of itself cannot be read ({error}). Choose another."
+            f"What {lora.path.name} says of itself cannot be read ({error}). Choose another LoRA."
         ) from error
 
 

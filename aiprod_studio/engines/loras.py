@@ -29,7 +29,8 @@ from aiprod_studio.errors import BadRequest
 OnBytes = Callable[[int, int], None]
 
 WEIGHTS = ".safetensors"
-# What PEFT says of its LoRAs in a file beside them.
+# The file that PEFT writes, and what it says of it in one beside it.
+PEFT_STEM = "adapter_model"
 PEFT_CONFIG = "adapter_config.json"
 _REPO = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/(.+))?")
 # How the two halves of a LoRA for two denoisers are told apart, as by their authors.
@@ -40,6 +41,7 @@ _HALF = re.compile(r"(?<![a-z])(high|low)(?![a-z])")
 class Lora:
     """One LoRA: its file with the file's SHA-256, and how much of it is added.
 
+    `config` is what PEFT says of it in a file beside it, with that file's SHA-256 in the digest.
     `half` is high or low for one that is meant for that of two denoisers, "" for any.
     """
 
@@ -47,6 +49,7 @@ class Lora:
     digest: str
     weight: float
     half: str = ""
+    config: Path | None = None
 
     @property
     def facts(self) -> tuple[Any, ...]:
@@ -100,8 +103,10 @@ def _find(name: str, weight: float, on_bytes: OnBytes | None) -> Lora:
         raise BadRequest(
             f"There is no file {name}. Write a LoRA's path, or owner/name for one of the Hub."
         )
-    half = _HALF.search(path.stem.lower())
-    return Lora(path, digest_of(path), weight, half[1] if half else "")
+    half, beside = _HALF.search(path.stem.lower()), path.with_name(PEFT_CONFIG)
+    config = beside if path.stem == PEFT_STEM and beside.is_file() else None
+    digest = digest_of(path) + (digest_of(config) if config else "")
+    return Lora(path, digest, weight, half[1] if half else "", config)
 
 
 def digest_of(path: Path) -> str:

@@ -33,6 +33,7 @@ from aiprod_studio.sampling.tiling import Tiling, decode_stream
 from aiprod_studio.types import ModelCard, Plan, Request
 
 _SHIFT = 3.0
+_ENLARGED = 8  # frames that are enlarged at once
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,20 @@ class NativeParts:
         for video in decode_stream(self.networks.video_vae.decode, latents.video, tiling):
             pixels = ((video[0].float() + 1) * 127.5).round().clamp(0, 255).byte()
             yield pixels.permute(1, 2, 3, 0).numpy()
+
+    def enlarge(self, frames: Frames) -> Frames:
+        """Return frames `[T, 2H, 2W, 3]`, or those as they are where the bundle has no upscaler."""
+        upscaler = self.networks.upscaler
+        if upscaler is None:
+            return frames
+        large = []
+        for start in range(0, len(frames), _ENLARGED):
+            few = torch.tensor(frames[start : start + _ENLARGED], device=self.device)
+            with torch.inference_mode():
+                seen = upscaler(few.permute(0, 3, 1, 2).float() / 127.5 - 1)
+            pixels = ((seen + 1) * 127.5).round().clamp(0, 255).byte()
+            large.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
+        return np.concatenate(large)
 
     def decode_audio(self, latents: Latents, seconds: float) -> Sound | None:
         """Return mono sound `[1, S]` of that length, or none."""

@@ -44,12 +44,14 @@ PROMPT_TOKENS = 512
 class WanEngine:
     """A card of the family, and where its weights for a task (text, image) are.
 
-    `second_guidance` is how much of the guidance the second denoiser gets.
+    `second_guidance` is how much of the guidance the second denoiser gets; with `gguf` the
+    denoiser's weights are a file in the folder for the task "denoiser".
     """
 
     card: ModelCard
     find_folder: FindFolder
     second_guidance: float = 1.0
+    gguf: bool = False
 
     @contextmanager
     def load(self, plan: Plan) -> Iterator[WanParts]:
@@ -76,9 +78,10 @@ class WanParts:
     def open(self, task: str) -> None:
         """Have the weights for a task at hand; those of another repository leave the memory."""
         folder = self.engine.find_folder(task)
+        gguf = self.engine.find_folder("denoiser") if self.engine.gguf else None
         if not hasattr(self, "components") or self.components.folder != folder:
             self.memory.close()
-            self.components = self.memory.enter_context(open_components(folder, self.plan))
+            self.components = self.memory.enter_context(open_components(folder, self.plan, gguf))
 
     def find_loras(
         self, texts: tuple[str, ...], on_bytes: OnBytes | None = None

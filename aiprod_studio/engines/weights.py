@@ -38,6 +38,7 @@ from torch import nn
 from aiprod_studio.engines.attention import SlicedAttention, set_native
 from aiprod_studio.engines.blocks import blocks_of, holding, streaming
 from aiprod_studio.engines.converted import convert
+from aiprod_studio.engines.gguf import find_gguf, load_gguf
 from aiprod_studio.engines.lora_layers import added, check, linear_layers
 from aiprod_studio.engines.loras import Lora, OnBytes, find_loras
 from aiprod_studio.errors import ModelUnavailable
@@ -54,12 +55,13 @@ HALVES = ("high", "low")
 
 
 @contextmanager
-def open_components(folder: Path, plan: Plan) -> Iterator[Components]:
+def open_components(folder: Path, plan: Plan, gguf: Path | None = None) -> Iterator[Components]:
     """Hold the components of a folder with a `model_index.json` while the `with` lasts.
 
+    `gguf` is the folder of the GGUF file with the denoiser's weights, where the other has none.
     Nothing is loaded before its first use. Raises `ModelUnavailable` when the folder has no index.
     """
-    components = Components(folder, plan)
+    components = Components(folder, plan, gguf)
     try:
         yield components
     finally:
@@ -69,9 +71,10 @@ def open_components(folder: Path, plan: Plan) -> Iterator[Components]:
 class Components:
     """The components of one folder, each loaded when it is first used."""
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
+    def __init__(self, folder: Path, plan: Plan, gguf: Path | None = None) -> None:
         self.folder = folder
         self.plan = plan
+        self.gguf = gguf
         self.device = torch.device(plan.device)
         self.dtype: torch.dtype = getattr(torch, plan.precision)
         self.index = _read_json(folder / "model_index.json")
@@ -188,24 +191,30 @@ class Components:
     @torch.no_grad()
     def _load(self, name: str) -> nn.Module:
         """Return a network, its weights on the device where it is resident, else mapped in RAM."""
+        network = self._read(name).requires_grad_(False).eval()
+        set_native(network)
+        if self.plan.compiled and stage_of(name) == "denoise":
+            for block in blocks_of(network):
+                block.forward = torch.compile(block.forward)
+        return network
+
+    def _read(self, name: str) -> nn.Module:
+        """Return a network with the weights of its files, in the form that the plan wants."""
+        kind = self._class(name)
+        if self.gguf is not None and name in DENOISERS:
+            return load_gguf(kind, find_gguf(self.gguf), self.folder / name, self.dtype)
         quantisation = "" if stage_of(name) == "decode" else self.plan.quantisation
         stored = _stored_dtype(self.folder / name)
         converted = quantisation or (self._place(name) == "disk" and stored != self.dtype)
         options: dict[str, Any] = {"dtype": stored if converted else self.dtype}
         if self._place(name) == "resident" and not converted and self.device.type != "cpu":
             options["device_map"] = {"": self.device}
-        kind = self._class(name)
         with self._explained(name):
             network: nn.Module = kind.from_pretrained(
                 self.folder, subfolder=name, use_safetensors=True, local_files_only=True, **options
             )
-        network.requires_grad_(False).eval()
         if converted:
             convert(network, self.folder / name, self.dtype, quantisation, self.device)
-        set_native(network)
-        if self.plan.compiled and stage_of(name) == "denoise":
-            for block in blocks_of(network):
-                block.forward = torch.compile(block.forward)
         return network
 
     def _class(self, name: str) -> Any:

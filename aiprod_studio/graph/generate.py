@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from aiprod_studio.engines.engine import (
+    Enlarging,
     Frames,
     Given,
     Latents,
@@ -25,6 +26,7 @@ from aiprod_studio.errors import MediaError
 from aiprod_studio.graph.extend import append, read_end
 from aiprod_studio.graph.graph import Graph, Step
 from aiprod_studio.graph.trail import Trail
+from aiprod_studio.hardware.memory import count_passes
 from aiprod_studio.media.clip import Clip
 from aiprod_studio.media.images import fit, read_image, resize
 from aiprod_studio.sampling.solvers import Point
@@ -118,10 +120,13 @@ class Work:
         """Return the steps of the clip: encode, denoise, decode, enlarge, join, put behind."""
         decoder = (self.plan.tiling, self.plan.tile, self.plan.overlap, self.plan.chunk)
         given = (*self.canvas, self.picture)
+        nothing = Step("nothing", self.encode_nothing, (), self.network)
+        if count_passes(self.request) == 1:  # nobody reads it, and its encoder may be large
+            nothing = Step("nothing", self.repeat, ("prompt",))
         return Graph(
             (
                 Step("prompt", self.encode_prompt, (), (*self.network, self.request.prompt)),
-                Step("nothing", self.encode_nothing, (), self.network),
+                nothing,
                 Step("given", self.encode_pictures, (), given),
                 Step(
                     "latents",
@@ -145,6 +150,10 @@ class Work:
     def encode_nothing(self) -> Text:
         """Return the features of no prompt, which guidance pushes away from."""
         return self.parts.encode_text("")
+
+    def repeat(self, text: Text) -> Text:
+        """Return the features of the prompt again."""
+        return text
 
     def encode_pictures(self) -> Given:
         """Return what the denoiser reads of the first picture."""
@@ -197,7 +206,14 @@ class Work:
         return self.parts.decode_audio(latents, self.plan.frames / self.fps)
 
     def enlarge(self, frames: Frames) -> Frames:
-        """Return the frames in the size of the finished file."""
+        """Return the frames in the size of the finished file, twice as large by a network."""
+        width, height = self.size
+        if (
+            isinstance(self.parts, Enlarging)
+            and width >= 2 * frames.shape[2]
+            and height >= 2 * frames.shape[1]
+        ):
+            frames = self.parts.enlarge(frames)
         return frames if frames.shape[2:0:-1] == self.size else resize(frames, *self.size)
 
     def join(self, frames: Frames, sound: Sound | None) -> Clip:

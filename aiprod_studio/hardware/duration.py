@@ -138,6 +138,6 @@ def _decode_seconds(plan: Plan) -> float:
     """Return the time of decoding every pixel, more often where tiles and chunks overlap."""
     pixels = plan.width * plan.height * plan.frames * tile_work(plan)
     if 0 < plan.chunk < plan.frames:
-        pixels *= plan.chunk / (plan.chunk - SHARED_FRAMES)
+        pixels *= plan.chunk / max(1, plan.chunk - SHARED_FRAMES)
     work = pixels * basis_of(plan).card.memory.pixel_flops / arithmetic_rate(plan)
     return work + transfer_seconds(plan, "decode") / plan.batch

@@ -86,9 +86,7 @@ def _roomiest(basis: Basis) -> Plan:
     because = [hardware.because, why]
     if (width, height) != (full.width, full.height):
         verb = "enlarged" if asked > width * height else "reduced"
-        because.append(
-            f"denoised at {width}×{height}, {verb} to {full.width}×{full.height} by Lanczos"
-        )
+        because.append(f"denoised at {width}×{height}, {verb} to {full.width}×{full.height}")
     return predict(
         Plan(
             device=hardware.device,

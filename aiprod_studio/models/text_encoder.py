@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PADDING = 0
-_TERM_ROWS = 512
-_FIRST_CHARACTER = 1 + _TERM_ROWS
+from aiprod_studio.models import tokens as written
+from aiprod_studio.models.tokens import FIRST_CHARACTER, MARK, PADDING, Vocabulary
 
 
 @dataclass(frozen=True)
 class TextEncoderConfig:
-    """Sizes, and the video terms that are tokens of their own (at most 512).
+    """Sizes, the video terms that are tokens of their own, and the names of each known thing.
 
     `choices` are the rows of the codebook among which each register, from the first on, chooses.
     """
@@ -30,6 +30,12 @@ class TextEncoderConfig:
     longest: int = 320
     terms: tuple[str, ...] = ()
     choices: tuple[int, ...] = ()
+    names: tuple[tuple[str, ...], ...] = ()
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The terms and names, as the tokeniser looks them up."""
+        return Vocabulary(self.terms, self.names)
 
     @classmethod
     def starter(cls, terms: Sequence[str] = ()) -> TextEncoderConfig:
@@ -43,36 +49,8 @@ class TextEncoderConfig:
 
 
 def tokenise(prompts: Sequence[str], config: TextEncoderConfig) -> Tensor:
-    """Return token numbers `[B, L]`, padded with 0: known terms first, other text by character."""
-    rows = [_tokens(prompt, config) for prompt in prompts]
-    length = max(1, *map(len, rows)) if rows else 1
-    return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows])
-
-
-def _tokens(prompt: str, config: TextEncoderConfig) -> list[int]:
-    text = " ".join(prompt.casefold().split())
-    numbers = {term: 1 + index for index, term in enumerate(config.terms)}
-    longest = max(map(len, numbers), default=0)
-    tokens: list[int] = []
-    at = 0
-    while at < len(text) and len(tokens) < config.longest:
-        term = None if at and text[at - 1].isalnum() else _term_at(text, at, longest, numbers)
-        if term:
-            tokens.append(numbers[term])
-            at += len(term)
-        else:
-            tokens.append(_FIRST_CHARACTER + ord(text[at]))
-            at += 1
-    return tokens
-
-
-def _term_at(text: str, at: int, longest: int, numbers: dict[str, int]) -> str | None:
-    """Return the longest known term that begins here and ends with its word."""
-    for end in range(min(len(text), at + longest), at + 1, -1):
-        whole = end == len(text) or not text[end].isalnum()
-        if whole and text[at:end] in numbers:
-            return text[at:end]
-    return None
+    """Return the tokens `[B, L]` of prompts, as `models.tokens` tells them."""
+    return written.tokenise(prompts, config.vocabulary, config.longest)
 
 
 class Layer(nn.Module):
@@ -114,7 +92,8 @@ class TextEncoder(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.terms = _embedding(_FIRST_CHARACTER, width)
+        self.terms = _embedding(FIRST_CHARACTER, width)
+        self.names = _embedding(1 + len(config.names), width)
         self.characters = _embedding(2 * config.buckets, width)
         self.positions = _embedding(config.longest, width)
         self.registers = nn.Parameter(torch.empty(config.registers, width).uniform_(-0.87, 0.87))
@@ -147,10 +126,13 @@ class TextEncoder(nn.Module):
         return out
 
     def _embed(self, tokens: Tensor) -> Tensor:
-        """Look up terms, and characters by two hashes of their code point."""
-        code = (tokens - _FIRST_CHARACTER).clamp(min=0)
+        """Look up terms, characters by two hashes of their code point, and what is named."""
+        named, tokens = tokens // MARK, tokens % MARK
+        code = (tokens - FIRST_CHARACTER).clamp(min=0)
         buckets = self.config.buckets
         first = self.characters(code % buckets)
         second = self.characters(buckets + (code * 40503 // 7) % buckets)
-        named = self.terms(tokens.clamp(max=_FIRST_CHARACTER - 1))
-        return torch.where((tokens >= _FIRST_CHARACTER).unsqueeze(-1), first + second, named)
+        terms = self.terms(tokens.clamp(max=FIRST_CHARACTER - 1))
+        x = torch.where((tokens >= FIRST_CHARACTER).unsqueeze(-1), first + second, terms)
+        known: Tensor = self.names(named) * (named > 0).unsqueeze(-1)
+        return x + known

@@ -20,6 +20,7 @@ from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 from aiprod_studio.settings import settings
 from aiprod_studio.training.concepts import codebook, concept_table, kinds
 from aiprod_studio.training.curriculum import Curriculum
+from aiprod_studio.training.lexicon import known_names
 
 
 def build_networks(curriculum: Curriculum) -> Networks:
@@ -34,6 +35,7 @@ def build_networks(curriculum: Curriculum) -> Networks:
         "text_encoder": dataclasses.replace(
             getattr(TextEncoderConfig, family)(words),
             choices=tuple(len(concept_table(kind, 1)) for kind in kinds()),
+            names=known_names(),
         ),
         "audio_vae": getattr(AudioVAEConfig, family)(),
         "video_vae": getattr(VideoVAEConfig, family)(),

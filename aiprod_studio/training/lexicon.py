@@ -29,17 +29,23 @@ import gzip
 import json
 import re
 import tomllib
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
 from typing import Any
 
 from aiprod_studio.errors import BadRequest
+from aiprod_studio.models.tokens import normalise
 from aiprod_studio.settings import settings
 from aiprod_studio.training.world import load_world
 
 SLOTS = ("motion", "place", "time")
 PHRASE_KINDS = ("places", "times", "motions", "cameras", "styles", "weathers")
+
+_WORD = re.compile(r"\w+")
 
 # Whose phrases a locale without its own borrows; the others borrow English ones.
 _NEAR = {
@@ -141,6 +147,63 @@ def load_names() -> dict[str, dict[str, tuple[str, ...]]]:
     for locale in written_languages():
         names[locale] = {**names.get(locale, {}), **load_lexicon(locale).names}
     return names
+
+
+@cache
+def known_names() -> tuple[tuple[str, ...], ...]:
+    """Return what all languages call each concept: subjects, then the kinds that phrases name.
+
+    Both stand in the order of class numbers. A name of two concepts goes to the one that more
+    languages call so. A subject's name is left out where phrases use the word for something else,
+    as "and", which is a duck in Danish.
+    """
+    called: dict[str, Counter[tuple[str, str]]] = {}
+    used = _words_between()
+    for kind, concept, phrase in _phrases():
+        used.update(_WORD.findall(phrase))
+        called.setdefault(phrase, Counter())[kind, concept] += 1
+    for table in load_names().values():
+        for subject, names in table.items():
+            for name in {each for written in names for each in _spellings(written)} - used:
+                called.setdefault(name, Counter())["subjects", subject] += 1
+    kinds = load_world().kinds
+    order = [(kind, each.id) for kind in ("subjects", *PHRASE_KINDS) for each in kinds[kind]]
+    groups: dict[tuple[str, str], list[str]] = {concept: [] for concept in order}
+    for name, concepts in sorted(called.items()):
+        if len(name) > 1 or not name.isascii():
+            groups[concepts.most_common(1)[0][0]].append(name)
+    return tuple(tuple(names) for names in groups.values())
+
+
+def _words_between() -> set[str]:
+    """Return the words that stand between two subjects of a relation."""
+    lexicons = map(load_lexicon, written_languages())
+    templates = (one for lexicon in lexicons for row in lexicon.relations.values() for one in row)
+    return {word for template in templates for word in _WORD.findall(normalise(template))}
+
+
+def _phrases() -> Iterator[tuple[str, str, str]]:
+    """Yield every written phrase with its kind and concept."""
+    for locale in written_languages():
+        lexicon = load_lexicon(locale)
+        for kind in PHRASE_KINDS:
+            for key, written in lexicon.phrases[kind].items():
+                forms = [form for phrase in written for form in phrase.split("|")]
+                for spelling in {each for form in forms for each in _spellings(form)}:
+                    yield kind, key.removesuffix("-engine"), spelling
+
+
+def _spellings(name: str) -> set[str]:
+    """Return a name as the tokeniser reads it, with and without its marks."""
+    return {normalise(name), _bare(normalise(name))}
+
+
+def _bare(text: str) -> str:
+    """Return Latin letters without their marks, as many people type them."""
+    if text.isascii() or "LATIN" not in unicodedata.name(text[0], ""):
+        return text
+    plain = unicodedata.normalize("NFD", text)
+    return "".join(letter for letter in plain if not unicodedata.combining(letter))
 
 
 def _read_phrases(table: dict[str, Any]) -> dict[str, tuple[str, ...]]:

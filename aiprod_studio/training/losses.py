@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from aiprod_studio.models.audio_vae import AudioVAE
 from aiprod_studio.models.backbone import Backbone
-from aiprod_studio.models.text_encoder import PADDING, TextEncoder
+from aiprod_studio.models.text_encoder import TextEncoder
+from aiprod_studio.models.tokens import PADDING
 from aiprod_studio.models.upscaler import FACTOR
 from aiprod_studio.models.video_vae import SPACE_FACTOR, VideoVAE, fold_patches
 from aiprod_studio.training.concepts import concept_table

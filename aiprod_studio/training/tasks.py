@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from aiprod_studio.engines.engine import Sound
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, AudioVAE, latent_count
 from aiprod_studio.models.backbone import Backbone
-from aiprod_studio.models.text_encoder import PADDING, TextEncoder, tokenise
+from aiprod_studio.models.text_encoder import TextEncoder, tokenise
+from aiprod_studio.models.tokens import MARK, PADDING
 from aiprod_studio.models.upscaler import FACTOR
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR, VideoVAE
 from aiprod_studio.training.captions import write_caption
@@ -50,6 +51,9 @@ from aiprod_studio.training.world import ABSENT
 SHOWN = 4
 NAMED = 0.6
 """The share of captions that are a subject's name alone: there are tens of thousands to learn."""
+
+UNMARKED = 0.3
+"""The share of captions whose names are not marked, as misspelt ones are not."""
 _SOUND_PIXELS = 32  # the scenes of which only the sound is kept are drawn this small
 
 
@@ -82,6 +86,8 @@ def text_task(ground: Ground, encoder: TextEncoder) -> Task:
         wanted = write_registers(said, config.registers, config.out_width)
         spoken = {f"{SAID}{kind}": values for kind, values in said.items()}
         rows = {"tokens": tokenise(captions, config), "wanted": wanted, **spoken}
+        unmarked = torch.rand(batch, 1, generator=dice) < UNMARKED
+        rows["tokens"] = torch.where(unmarked, rows["tokens"] % MARK, rows["tokens"])
         order = (rows["tokens"] != PADDING).sum(dim=1).argsort()
         return {name: values[order] for name, values in rows.items()}
 

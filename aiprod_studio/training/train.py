@@ -62,13 +62,12 @@ def train(order: Order) -> Path:
     teachers = Teachers(video_vae, audio_vae, text_encoder)
     torch.manual_seed(0)
     pupil = Pupil(networks.backbone)
-    with _quick_attention(order.spread):
-        pupil = _teach(order, "backbone", pupil, lambda g, p: backbone_task(g, p, teachers))
+    pupil = _teach(order, "backbone", pupil, lambda g, p: backbone_task(g, p, teachers))
 
-        def finish(ground: Ground, decoder: nn.Module) -> Task:
-            return decoder_task(ground, decoder, teachers, pupil.backbone)
+    def finish(ground: Ground, decoder: nn.Module) -> Task:
+        return decoder_task(ground, decoder, teachers, pupil.backbone)
 
-        _teach(order, "decoder", video_vae.decoder, finish)
+    _teach(order, "decoder", video_vae.decoder, finish)
     assert networks.upscaler is not None
     upscaler = _teach(order, "upscaler", networks.upscaler, upscaler_task)
     learnt = Networks(pupil.backbone, video_vae, audio_vae, text_encoder)
@@ -93,7 +92,8 @@ def _teach(
         clips = order.open_clips(phase.size) if name != "text_encoder" else None
         ground = Ground(order.curriculum, phase, name, samples, clips, order.workers)
         task, course = make(ground, network), order.course(name, phase)
-        fit(task, course, order.folder, order.spread, order.asked)
+        with _quick_attention(order.spread):
+            fit(task, course, order.folder, order.spread, order.asked)
     kept = order.folder / f"{name}.pt"
     if kept.exists():
         network.load_state_dict(read_state(kept, order.spread.device)["average"])

@@ -16,7 +16,7 @@ from typing import Any
 import gradio as gr
 
 from aiprod_studio.batch import FILES
-from aiprod_studio.engines.catalog import can_render, find_card
+from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.graph.extend import continued
 from aiprod_studio.jobs.job import Job
@@ -41,14 +41,17 @@ def publish(bench: Bench) -> None:
     """Give the page that is being built its endpoints, the only ones with a name."""
 
     def render(request: Json, asker: gr.Request) -> Json:
+        """Queue a clip and return its job."""
         own = bench.asked_by(asker)
         return tell_job(queue_clip(own, read(request, own)), own)
 
     def plan(request: Json, asker: gr.Request) -> Json:
+        """Return whether a clip fits this machine, how long it takes and why."""
         own = bench.asked_by(asker)
         return tell_plan(read(request, own), own)
 
     def jobs(asker: gr.Request, do: str = "", job: str = "") -> list[Json]:
+        """Return the jobs, after doing something with one of them if that is asked."""
         own = bench.asked_by(asker)
         if do:
             act(own, do, job)
@@ -57,6 +60,7 @@ def publish(bench: Bench) -> None:
     def library(
         asker: gr.Request, words: str = "", engine: str = "", first: int = 0, most: int = 24
     ) -> Json:
+        """Return a page of the finished clips, the newest first, and how many there are."""
         own = bench.asked_by(asker)
         own.gallery.scan()
         query = Query(words, engine, drafts=None)
@@ -64,9 +68,9 @@ def publish(bench: Bench) -> None:
         return {"total": total, "clips": [tell_clip(entry, own) for entry in entries]}
 
     def models(asker: gr.Request) -> list[Json]:
+        """Return what can render here, with the request that each makes of nothing but a prompt."""
         own = bench.asked_by(asker)
-        offers = [each for each in list_offers(own) if not own.shared or can_render(each.card.id)]
-        return [tell_model(offer, own) for offer in offers]
+        return [tell_model(offer, own) for offer in list_offers(own)]
 
     for answer in (render, plan, jobs, library, models):
         gr.api(_spoken(bench, answer), api_name=answer.__name__)
@@ -105,6 +109,7 @@ def _find_file(name: str, told: Any, bench: Bench) -> str | Path:
     if isinstance(told, str):
         file = locate(kept, told)
         if file is None and name == "extend":
+            bench.gallery.scan()
             return keep_file(str(bench.gallery.entry(told).path), kept)
         if file is not None:
             return file
@@ -170,7 +175,6 @@ def tell_model(offer: Offer, bench: Bench) -> Json:
             for name in ("width", "height", "seconds", "fps", "steps", "guidance")
         },
         "longest_seconds": longest_seconds(card),
-        "renders": can_render(card.id),
         "kind": offer.verdict.kind,
         "reasons": offer.verdict.reasons,
     }

@@ -12,6 +12,7 @@ from aiprod_studio.batch import name_file
 from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.graph.extend import continued
+from aiprod_studio.hardware.calibration import calibrated
 from aiprod_studio.hardware.plan import choose_plan
 from aiprod_studio.jobs.job import ENDED, WAITING, Job
 from aiprod_studio.jobs.queue import Queue
@@ -86,7 +87,7 @@ def predict(bench: Bench, request: Request) -> Plan | None:
     if hardware is None:
         return None
     try:
-        return choose_plan(hardware, card, continued(request))
+        return choose_plan(*calibrated(hardware, card), continued(request))
     except BadRequest:
         raise
     except StudioError:

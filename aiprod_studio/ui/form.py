@@ -29,7 +29,8 @@ MOST_DRAFTS = 9
 class Form:
     """The values of the form; `None` and an empty `size` stand for what the preset or engine says.
 
-    `mode` is "text", "picture" or "extend", `size` "WIDTHxHEIGHT" in pixels, `drafts` how many to make.
+    `mode` is "text", "picture" or "extend", `size` "WIDTHxHEIGHT" in pixels, `drafts` how many to
+    make.
     """
 
     prompt: str = ""
@@ -124,9 +125,10 @@ def load_form(file: Path) -> Form:
         form = Form(**values)
     except (OSError, ValueError, TypeError):
         return Form()
-    files = {"image": form.image, "extend": form.extend}
-    gone = {name: None for name, file in files.items() if file and not Path(file).is_file()}
-    return dataclasses.replace(form, **gone)
+    image, extend = (
+        file if file and Path(file).is_file() else None for file in (form.image, form.extend)
+    )
+    return dataclasses.replace(form, image=image, extend=extend)
 
 
 def _whole(name: str, value: float) -> int:
@@ -138,8 +140,8 @@ def _whole(name: str, value: float) -> int:
 def keep_file(path: str, folder: Path) -> str:
     """Copy a picture or clip to `folder` under the name of its content; return the copy's path.
 
-    An upload is cleaned away some day; a job that waits must find what it begins with. Raises `MediaError`
-    when it cannot be read and as `write_bytes`.
+    An upload is cleaned away some day; a job that waits must find what it begins with. Raises
+    `MediaError` when it cannot be read and as `write_bytes`.
     """
     source = Path(path)
     if source.parent == folder:

@@ -46,7 +46,9 @@ EVENTS = ("/gradio_api/queue/join", "/gradio_api/run/predict")
 MESSAGES = "/gradio_api/queue/data"
 # The server asks itself for the first of them before anyone can have signed in.
 OPEN = ("/gradio_api/startup-events", "/favicon.ico", "/robots.txt")
-PAGES = ("/", "/config", "/theme.css", "/gradio_api/theme.css", "/gradio_api/app_id", "/gradio_api/info")
+PAGES = ("/", "/config", "/theme.css", "/gradio_api/theme.css", "/gradio_api/app_id")
+# The description of the endpoints that have a name; the page's own have none.
+NAMED = "/gradio_api/info"
 FOLDERS = ("/assets/", "/static/", "/svelte/", "/media/")
 
 
@@ -208,9 +210,9 @@ class Gate:
         if path == MESSAGES or path.startswith(HEARTBEAT):
             page = path.removeprefix(HEARTBEAT) if path != MESSAGES else ""
             return self._is_own_page(page or query.get("session_hash", [""])[0], visitor)
-        if "deep_link" in query:
+        if "deep_link" in query or "all_endpoints" in query:
             return False
-        return path in PAGES or path in OPEN or path.startswith(FOLDERS)
+        return path in (*PAGES, *OPEN, NAMED) or path.startswith(FOLDERS)
 
     def _is_own_page(self, page: Any, visitor: str) -> bool:
         named = isinstance(page, str) and 0 < len(page) <= NAME_LENGTH

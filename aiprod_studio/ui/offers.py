@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from aiprod_studio.engines.catalog import can_render, cards, rows
+from aiprod_studio.engines.catalog import bundled_bytes, cards
 from aiprod_studio.engines.hub.source import Source, default_source, sources
 from aiprod_studio.engines.hub.survey import gigabytes
-from aiprod_studio.settings import settings
 from aiprod_studio.types import Hardware, ModelCard, Request
 from aiprod_studio.ui.bench import Bench
 from aiprod_studio.ui.cards import tell_verdict
@@ -42,8 +41,7 @@ def _offer(bench: Bench, card: ModelCard, hardware: Hardware | None) -> Offer:
     verdict = weigh(Request("…", card.id), card, hardware, bench.queue)
     source = sources().get(card.id)
     if source is None:
-        size = (settings().assets / rows()[card.id]["bundle"]).stat().st_size
-        return Offer(card, verdict, None, (), bundled=size)
+        return Offer(card, verdict, None, (), bundled=bundled_bytes(card.id))
     wares = [Ware(card.id, variant.name) for variant in source.variants]
     stocks = tuple(
         Stock(variant, ware, ware.survey(), bench.weights.task(ware))
@@ -54,7 +52,7 @@ def _offer(bench: Bench, card: ModelCard, hardware: Hardware | None) -> Offer:
 
 def _suggested(source: Source, hardware: Hardware | None) -> bool:
     """Say whether an engine is the one to begin with on this machine."""
-    if hardware is None or hardware.device == "cpu" or not can_render(source.engine):
+    if hardware is None or hardware.device == "cpu":
         return False
     best = default_source(hardware.total_bytes / 2**30)
     return best is not None and best.engine == source.engine
@@ -69,8 +67,7 @@ def _card(offer: Offer, say: Texts) -> str:
     card, verdict = offer.card, offer.verdict
     mark = f'<span class="as-mark">{escape(say("models.suggested"))}</span>'
     reason = verdict.reasons[0] if verdict.kind == "no" else ""
-    notes = [reason] if can_render(card.id) else [reason, say("models.not_yet")]
-    told = "".join(f'<p class="as-note">{escape(note)}</p>' for note in notes if note)
+    told = f'<p class="as-note">{escape(reason)}</p>' if reason else ""
     if offer.source is None:
         size = gigabytes(offer.bundled)
         shelves = f'<p class="as-told">{escape(say("models.bundled", size=size))}</p>'

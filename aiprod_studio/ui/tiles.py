@@ -47,7 +47,7 @@ def draw_details(entry: Entry, poster: Path | None, say: Texts) -> str:
     """Return one clip in full: its player, what can be done with it, and all its settings."""
     rows = [("library.file", entry.name)]
     asked = entry.settings.get("request", {})
-    rows += [(f"field.{name}", value) for name, value in asked.items() if value is not None]
+    rows += [(f"field.{name}", value) for name, value in asked.items() if value not in (None, [])]
     table = "".join(
         f'<dt>{escape(say(key))}</dt><dd dir="auto">{escape(_shown(value, say))}</dd>'
         for key, value in rows
@@ -93,6 +93,8 @@ def _shown(value: object, say: Texts) -> str:
         return say("field.unset")
     if isinstance(value, bool):
         return say("field.yes" if value else "field.no")
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest, DoesNotFit
 from aiprod_studio.graph.extend import continued
+from aiprod_studio.hardware.calibration import calibrated
 from aiprod_studio.hardware.plan import choose_plan
 from aiprod_studio.jobs.forecast import expect
 from aiprod_studio.jobs.queue import Queue
@@ -47,7 +48,7 @@ def weigh(request: Request, card: ModelCard, hardware: Hardware | None, queue: Q
         full = complete(continued(request), card)
         if hardware is None:
             return Verdict("unknown")
-        plan = choose_plan(hardware, card, full)
+        plan = choose_plan(*calibrated(hardware, card), full)
     except BadRequest as error:
         return Verdict("wrong", reasons=(str(error),))
     except DoesNotFit as error:

@@ -27,6 +27,20 @@
     });
   });
 
+  // Two clips side by side: what is done to one is done to the other. The shorter one begins anew
+  // alone, at 0.
+  const mirror = ({ type, target }) => {
+    const pair = [...(target.closest?.('.as-compare')?.querySelectorAll('video') ?? [])];
+    const other = pair.find((video) => video !== target);
+    if (!other) return;
+    if (type === 'play') other.play().catch(() => {});
+    else if (type === 'pause') other.pause();
+    else if (target.currentTime && Math.abs(target.currentTime - other.currentTime) > 0.05) {
+      other.currentTime = target.currentTime;
+    }
+  };
+  for (const type of ['play', 'pause', 'seeking']) document.addEventListener(type, mirror, true);
+
   const glance = (event, does) => {
     const video = event.target.closest?.('.as-glance');
     if (video) does(video);

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from safetensors import safe_open
@@ -7,6 +9,7 @@ from aiprod_studio.errors import ModelUnavailable
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
+from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 from aiprod_studio.settings import settings
 
@@ -53,5 +56,22 @@ def test_missing_foreign_and_cut_files_are_told(networks, tmp_path):
             load_bundle(tmp_path / name)
 
 
+def test_a_part_beside_the_bundle_stands_in_for_its_own(networks, tmp_path):
+    save_bundle(tmp_path / "tiny.safetensors", networks)
+    torch.manual_seed(1)
+    other = dataclasses.replace(
+        networks,
+        audio_vae=AudioVAE(AudioVAEConfig(4, 24, 1)),
+        upscaler=Upscaler(UpscalerConfig(8, 1)),
+    )
+    for part in ("audio_vae", "upscaler"):
+        save_bundle(tmp_path / f"tiny.{part}.safetensors", other, [part])
+    read = load_bundle(tmp_path / "tiny.safetensors")
+    assert read.audio_vae.config.width == 24
+    assert read.upscaler is not None
+    assert read.backbone.config == networks.backbone.config
+
+
 def test_the_starter_is_small_enough_for_the_repository():
-    assert (settings().assets / "starter" / "starter.safetensors").stat().st_size < 32e6
+    files = (settings().assets / "starter").glob("*.safetensors")
+    assert 1e6 < sum(path.stat().st_size for path in files) < 32e6

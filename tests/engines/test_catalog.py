@@ -9,7 +9,7 @@ import av
 import pytest
 
 from aiprod_studio.cli import main
-from aiprod_studio.engines.catalog import can_render, cards, find_card, find_engine
+from aiprod_studio.engines.catalog import cards, find_card, find_engine
 from aiprod_studio.engines.hub.copies import converted_folder
 from aiprod_studio.engines.hub.errors import NotDownloaded, TermsNotAccepted
 from aiprod_studio.engines.hub.folders import find_folder
@@ -102,7 +102,6 @@ def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
 
 
 def test_every_row_has_the_engine_of_its_family(hub: LoopbackHub) -> None:
-    assert all(map(can_render, cards()))
     assert isinstance(find_engine("starter"), NativeEngine)
     assert isinstance(find_engine("wan2.2-5b"), WanEngine)
     assert isinstance(find_engine("ltx-2"), LTX2Engine)

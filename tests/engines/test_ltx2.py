@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,52 +11,44 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKLLTX2Video,
     LTX2ConditionPipeline,
-    LTX2LatentUpsamplePipeline,
     LTX2Pipeline,
 )
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
-from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from diffusers.pipelines.ltx2.pipeline_ltx2_condition import LTX2VideoCondition
 from PIL import Image
-from safetensors.torch import save_file
-from torch import Tensor
 
 from aiprod_studio.cli import main
-from aiprod_studio.engines.catalog import cards
-from aiprod_studio.engines.engine import Batching, Given, Latents, Pictures, Text
-from aiprod_studio.engines.ltx2 import PROMPT_TOKENS, LTX2Engine, LTX2Parts
+from aiprod_studio.engines.engine import Batching, Latents, Pictures, Text
+from aiprod_studio.engines.ltx2 import PROMPT_TOKENS, LTX2Parts
 from aiprod_studio.engines.ltx_video import natural
 from aiprod_studio.engines.recipes import Recipe
-from aiprod_studio.errors import BadRequest, ModelUnavailable
+from aiprod_studio.errors import BadRequest
 from aiprod_studio.sampling.solvers import Point
-from aiprod_studio.types import Plan, Request
 from tests.engines.conftest import forget, serve
-from tests.engines.tiny_pipelines import build_ltx2
+from tests.engines.tiny_ltx2 import (
+    CARD,
+    OFF,
+    PLAN,
+    PROMPT,
+    REQUEST,
+    build,
+    call,
+    counting,
+    loaded,
+    packed_noise,
+    picture,
+    quiet,
+    run,
+    unshifted,
+)
 from tests.loopback_hub import LoopbackHub
 
-PROMPT = "a red fox running"
-CARD = replace(cards()["ltx-2"], id="tiny")
-REQUEST = Request(
-    PROMPT, engine="tiny", width=96, height=64, fps=24.0, seed=3, steps=3, guidance=1.0
-)
-PLAN = Plan("cpu", "float32", 96, 64, 17, 1, 0, {}, 1.0, (), size_step=32)
 PUSHED = Recipe(
     video={"stg": 1.0, "modality": 3.0, "rescale": 0.7},
     audio={"scale": 7.0, "stg": 0.5, "modality": 2.0, "rescale": 0.6},
     blocks=(1,),
 )
-OFF = {
-    "guidance_scale": 1.0,
-    "audio_guidance_scale": 1.0,
-    "stg_scale": 0.0,
-    "audio_stg_scale": 0.0,
-    "modality_scale": 1.0,
-    "audio_modality_scale": 1.0,
-    "guidance_rescale": 0.0,
-    "audio_guidance_rescale": 0.0,
-}
 SCALED = OFF | {"guidance_scale": 3.0, "audio_guidance_scale": 3.0}
 FULL = {
     "guidance_scale": 3.0,
@@ -70,39 +61,6 @@ FULL = {
     "audio_guidance_rescale": 0.6,
     "spatio_temporal_guidance_blocks": [1],
 }
-
-
-def build(newer: bool) -> LTX2Pipeline:
-    """Return tiny networks of the family whose VAE compresses as the real one does."""
-    plain = build_ltx2(newer)[0]
-    torch.manual_seed(0)
-    vae = AutoencoderKLLTX2Video(
-        latent_channels=4,
-        block_out_channels=(8,) * 4,
-        decoder_block_out_channels=(8,) * 3,
-        layers_per_block=(1,) * 5,
-        decoder_layers_per_block=(1,) * 4,
-        spatio_temporal_scaling=(True,) * 4,
-        decoder_spatio_temporal_scaling=(True,) * 3,
-        decoder_inject_noise=(False,) * 4,
-        upsample_residual=(False,) * 3,
-        upsample_factor=(1, 1, 1),
-        downsample_type=("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
-        patch_size=4,
-        patch_size_t=1,
-        decoder_causal=False,
-        spatial_compression_ratio=32,
-        temporal_compression_ratio=8,
-    )
-    vae.latents_mean.add_(0.1)
-    vae.latents_std.mul_(1.5)
-    return quiet(LTX2Pipeline(**(plain.components | {"vae": vae.eval()})))
-
-
-def quiet(pipe: Any) -> Any:
-    """Return a pipeline without its progress bar."""
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 @pytest.fixture(scope="module")
@@ -124,68 +82,6 @@ def parts(folder: Path) -> Iterator[LTX2Parts]:
     """The adapter's parts, all in memory."""
     with loaded(folder) as found:
         yield found
-
-
-@contextmanager
-def loaded(folder: Path, **changes: Any) -> Iterator[LTX2Parts]:
-    """Open a folder's networks by the plan with some fields of it, or the card, changed."""
-    card = changes.pop("card", CARD)
-    with LTX2Engine(card, lambda _: folder).load(replace(PLAN, **changes)) as found:
-        yield found
-
-
-def run(parts: LTX2Parts, given: Given | None = None, **changes: Any) -> Latents:
-    """Denoise the request with some fields of it, or the plan's cache, changed."""
-    plan = replace(PLAN, cache=changes.pop("cache", ""))
-    places = {name: changes.pop(name) for name in ("on_point", "start") if name in changes}
-    request = replace(REQUEST, **changes)
-    text, nothing = parts.encode_text(PROMPT), parts.encode_text("")
-    return parts.denoise(text, nothing, given or {}, request, plan, lambda *_: None, **places)
-
-
-def call(pipe: Any, **options: Any) -> Any:
-    """Call a plain pipeline with the request's settings and no guidance but what is asked."""
-    asked: dict[str, Any] = {
-        "prompt": PROMPT,
-        "negative_prompt": "",
-        "width": 96,
-        "height": 64,
-        "num_frames": 17,
-        "frame_rate": 24.0,
-        "num_inference_steps": 3,
-        "max_sequence_length": PROMPT_TOKENS,
-        "generator": torch.Generator().manual_seed(3),
-        "output_type": "latent",
-        "use_cross_timestep": True,
-    }
-    return pipe(**(asked | OFF | {"spatio_temporal_guidance_blocks": None} | options))
-
-
-def picture(seed: int) -> np.ndarray:
-    """Return a picture of the plan's size."""
-    coarse = np.random.default_rng(seed).integers(0, 255, (4, 6, 3), np.uint8)
-    return coarse.repeat(16, axis=0).repeat(16, axis=1)
-
-
-@contextmanager
-def counting(parts: LTX2Parts) -> Iterator[list[int]]:
-    """Count what the denoiser's whole and its last block do while the `with` lasts."""
-    counts = [0, 0]
-
-    def count(place: int) -> Any:
-        def hook(*_: Any) -> None:
-            counts[place] += 1
-
-        return hook
-
-    with parts.components.use("transformer") as network:
-        handles = [
-            network.register_forward_hook(count(0)),
-            network.transformer_blocks[1].attn1.register_forward_hook(count(1)),
-        ]
-        yield counts
-        for handle in handles:
-            handle.remove()
 
 
 @pytest.mark.parametrize(
@@ -303,23 +199,6 @@ def test_each_network_is_gone_before_the_next(folder: Path) -> None:
         assert parts.decode_video(latents, plan).shape == (17, 64, 96, 3)
 
 
-def unshifted(pipe: Any) -> Any:
-    """Return a scheduler that leaves noise levels as they are, as a distilled model's does."""
-    own = pipe.scheduler
-    return own.from_config(own.config, use_dynamic_shifting=False, shift_terminal=None)
-
-
-def packed_noise(seed: int, tokens: int) -> Tensor:
-    """Return the flat noise that the plain pipelines draw for tokens instead of for latents.
-
-    Of so many tokens the first 18 · n are the clip's.
-    """
-    dice = torch.Generator().manual_seed(seed)
-    video = torch.randn(1, tokens, 4, generator=dice)[:, : tokens // 18 * 18]
-    audio = torch.randn(1, 18, 4, generator=dice).unflatten(2, (2, 2))
-    return torch.cat([video.transpose(1, 2).flatten(), audio.transpose(1, 2).flatten()])
-
-
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_pictures_are_held_as_by_the_plain_pipeline(
     parts: LTX2Parts, pipe: LTX2Pipeline, guidance: float
@@ -387,61 +266,6 @@ def test_sound_of_another_rate_comes_at_the_cards(folder: Path) -> None:
     assert sound.shape == (2, 17000)
 
 
-def test_a_cache_without_threshold_changes_nothing(parts: LTX2Parts) -> None:
-    """Not one bit of picture or sound."""
-    plain, cached = run(parts, steps=6), run(parts, steps=6, cache="first-block:0")
-    assert torch.equal(plain.video, cached.video)
-    assert plain.audio is not None
-    assert cached.audio is not None
-    assert torch.equal(plain.audio, cached.audio)
-
-
-@pytest.mark.parametrize("cache", ["first-block:10", "mag:10"])
-def test_a_cache_leaves_blocks_out_for_both_streams(parts: LTX2Parts, cache: str) -> None:
-    """At a step that is left out both streams change as they did at the last that was not."""
-    recipe = Recipe(sigmas=tuple(np.linspace(1, 0.1, 8)), mag_ratios=(1.0,) * 8)
-    changes: list[list[Tensor]] = [[], []]
-    entered: list[Tensor] = []
-
-    def enter(block: Any, args: Any, kwargs: Any) -> None:
-        entered[:] = [kwargs["hidden_states"], kwargs["audio_hidden_states"]]
-
-    def leave(place: int) -> Any:
-        return lambda norm, args: changes[place].append(args[0] - entered[place])
-
-    cached = replace(parts, recipe=recipe)
-    with counting(cached) as counts, cached.components.use("transformer") as network:
-        handles = [
-            network.transformer_blocks[0].register_forward_pre_hook(enter, with_kwargs=True),
-            network.norm_out.register_forward_pre_hook(leave(0)),
-            network.audio_norm_out.register_forward_pre_hook(leave(1)),
-        ]
-        latents = run(cached, steps=8, cache=cache)
-        for handle in handles:
-            handle.remove()
-        assert counts[0] == 8
-        assert counts[1] < 8
-        assert not network.is_cache_enabled
-    assert torch.isfinite(latents.video).all()
-    for stream in changes:
-        sizes = [float(change.abs().mean()) for change in stream]
-        assert min(sizes) > max(sizes) / 3
-    if cache.startswith("mag"):
-        for stream in changes:
-            torch.testing.assert_close(stream[3], stream[2])
-    assert not torch.equal(latents.video, run(replace(cached), steps=8).video)
-
-
-@pytest.mark.parametrize(
-    ("cache", "said"),
-    [("mag", "no measured ratios"), ("tea", "no step cache 'tea'"), ("mag:much", "no step cache")],
-)
-def test_a_cache_that_is_not_there_is_refused(parts: LTX2Parts, cache: str, said: str) -> None:
-    """By name."""
-    with pytest.raises(BadRequest, match=said):
-        run(parts, cache=cache)
-
-
 def test_a_run_goes_on_from_any_point(parts: LTX2Parts) -> None:
     """To the same bits, with pictures and guidance too."""
     given = parts.encode_media(Pictures(picture(1), picture(2)), PLAN)
@@ -484,60 +308,6 @@ def test_clips_together_are_as_alone(parts: LTX2Parts) -> None:
         assert latents.audio is not None
         assert single.audio is not None
         torch.testing.assert_close(latents.audio, single.audio, rtol=0, atol=1e-5)
-
-
-def test_a_second_stage_is_that_of_the_plain_pipelines(
-    folder: Path, pipe: LTX2Pipeline, tmp_path: Path
-) -> None:
-    """Twice the sides, then denoised again from part of the noise; the sound too."""
-    torch.manual_seed(0)
-    network = LTX2LatentUpsamplerModel(in_channels=4, mid_channels=32, num_blocks_per_stage=1)
-    save_file(network.state_dict(), tmp_path / "ltx-2.3-spatial-upscaler-x2-1.1.safetensors")
-    large = replace(PLAN, width=192, height=128)
-    levels = (0.909375, 0.725, 0.421875)
-    places = {"text": folder, "upscale": tmp_path}
-    with LTX2Engine(CARD, places.__getitem__).load(PLAN) as parts:
-        parts.recipe = Recipe(refine=levels)
-        small = run(parts)
-        upsampled = parts.upsample(small, large)
-        text, nothing = parts.encode_text(PROMPT), parts.encode_text("")
-        points: list[Point] = []
-        asked = (text, nothing, {}, REQUEST, large, lambda *_: None)
-        refined = parts.refine(upsampled, *asked, on_point=points.append)
-        assert torch.equal(refined.video, parts.refine(upsampled, *asked, start=points[0]).video)
-        clean = torch.cat([latents.flatten() for latents in (upsampled.video, upsampled.audio)])
-        start = Point(0, torch.lerp(clean, packed_noise(5, 72), levels[0]), clean)
-        again = parts.refine(upsampled, *asked, start=start)
-    up = LTX2LatentUpsamplePipeline(pipe.vae, network)
-    wanted = up(
-        latents=natural(pipe.vae, small.video), output_type="latent", height=64, width=96
-    ).frames
-    torch.testing.assert_close(natural(pipe.vae, upsampled.video), wanted, rtol=0, atol=1e-5)
-    plain = quiet(LTX2Pipeline(**(pipe.components | {"scheduler": unshifted(pipe)})))
-    assert small.audio is not None
-    second = call(
-        plain,
-        latents=wanted,
-        audio_latents=small.audio.unflatten(2, (-1, 2)),
-        sigmas=list(levels),
-        noise_scale=levels[0],
-        width=192,
-        height=128,
-        generator=torch.Generator().manual_seed(5),
-    )
-    torch.testing.assert_close(natural(pipe.vae, again.video), second.frames, rtol=0, atol=5e-5)
-    assert again.audio is not None
-    torch.testing.assert_close(again.audio, second.audio.flatten(2), rtol=0, atol=5e-5)
-    assert not torch.equal(refined.video, again.video)
-
-
-def test_a_folder_without_upscaler_says_so(parts: LTX2Parts) -> None:
-    """Nor has every model a second stage."""
-    with pytest.raises(ModelUnavailable, match="no upscaler of latents"):
-        parts.upsample(run(parts), replace(PLAN, width=192, height=128))
-    empty = Text(torch.zeros(1, 1, 1), torch.zeros(1, 0))
-    with pytest.raises(BadRequest, match="no second stage"):
-        parts.refine(run(parts), empty, empty, {}, REQUEST, PLAN, lambda *_: None)
 
 
 ROW = """

@@ -297,14 +297,33 @@ def _ltx_scheduler() -> Any:
 
 def build_ltx2(newer: bool = False) -> Built:
     """Return LTX-2.0, or with `newer` the architecture of 2.3 and 2.5."""
-    from diffusers import (
-        AutoencoderKLLTX2Audio,
-        AutoencoderKLLTX2Video,
-        LTX2Pipeline,
-        LTX2VideoTransformer3DModel,
-    )
+    from diffusers import LTX2Pipeline
 
     tokenizer, words = _gemma_tokenizer()
+    pipeline = LTX2Pipeline(
+        scheduler=_ltx_scheduler(),
+        vae=_ltx2_vae(),
+        audio_vae=_ltx2_audio_vae(),
+        text_encoder=_gemma_encoder(words),
+        tokenizer=tokenizer,
+        connectors=_ltx2_connectors(newer),
+        transformer=_ltx2_transformer(newer),
+        vocoder=_ltx2_vocoder(newer),
+    )
+    call = {
+        "height": 32,
+        "width": 32,
+        "num_frames": 5,
+        "num_inference_steps": 2,
+        "frame_rate": 24.0,
+        "use_cross_timestep": newer,
+    }
+    return pipeline, {**_called(call), **UNGUIDED}
+
+
+def _ltx2_transformer(newer: bool) -> Any:
+    from diffusers import LTX2VideoTransformer3DModel
+
     more: dict[str, Any] = {}
     if newer:
         more = {
@@ -315,7 +334,7 @@ def build_ltx2(newer: bool = False) -> Built:
             "use_prompt_embeddings": False,
             "perturbed_attn": True,
         }
-    transformer = _seeded(
+    return _seeded(
         lambda: LTX2VideoTransformer3DModel(
             in_channels=4,
             out_channels=4,
@@ -334,7 +353,12 @@ def build_ltx2(newer: bool = False) -> Built:
             **more,
         )
     )
-    vae = _seeded(
+
+
+def _ltx2_vae() -> Any:
+    from diffusers import AutoencoderKLLTX2Video
+
+    return _seeded(
         lambda: AutoencoderKLLTX2Video(
             latent_channels=4,
             block_out_channels=(8,),
@@ -352,7 +376,12 @@ def build_ltx2(newer: bool = False) -> Built:
             decoder_causal=False,
         )
     )
-    audio_vae = _seeded(
+
+
+def _ltx2_audio_vae() -> Any:
+    from diffusers import AutoencoderKLLTX2Audio
+
+    return _seeded(
         lambda: AutoencoderKLLTX2Audio(
             base_channels=4,
             ch_mult=(1,),
@@ -364,25 +393,6 @@ def build_ltx2(newer: bool = False) -> Built:
             mel_hop_length=160,
         )
     )
-    pipeline = LTX2Pipeline(
-        scheduler=_ltx_scheduler(),
-        vae=vae,
-        audio_vae=audio_vae,
-        text_encoder=_gemma_encoder(words),
-        tokenizer=tokenizer,
-        connectors=_ltx2_connectors(newer),
-        transformer=transformer,
-        vocoder=_ltx2_vocoder(newer),
-    )
-    call = {
-        "height": 32,
-        "width": 32,
-        "num_frames": 5,
-        "num_inference_steps": 2,
-        "frame_rate": 24.0,
-        "use_cross_timestep": newer,
-    }
-    return pipeline, {**_called(call), **UNGUIDED}
 
 
 def _ltx2_connectors(newer: bool) -> Any:

@@ -76,11 +76,14 @@ def test_weights_are_counted_where_they_are() -> None:
     assert placed(plan, "group").peak_bytes["denoise"] == disk.peak_bytes["denoise"]
 
 
-def test_guidance_doubles_the_batch_only_where_the_pipeline_batches_it() -> None:
-    for engine, doubles in (("ltx-2", True), ("wan2.2-5b", False)):
-        card = cards()[engine]
+def test_guidance_doubles_the_batch_only_of_a_model_that_is_guided_in_one_batch() -> None:
+    for cfg_batch, doubles in ((2, True), (1, False)):
+        card = cards()["ltx-2"]
+        card = dataclasses.replace(
+            card, memory=dataclasses.replace(card.memory, cfg_batch=cfg_batch)
+        )
         once, twice = (
-            choose_plan(imagine(200, 512), card, Request("x", engine, guidance=guidance))
+            choose_plan(imagine(200, 512), card, Request("x", card.id, guidance=guidance))
             for guidance in (1.0, 5.0)
         )
         assert (twice.peak_bytes["denoise"] > once.peak_bytes["denoise"]) is doubles

@@ -11,6 +11,7 @@ from aiprod_studio.training.lexicon import (
     load_lexicon,
     load_names,
     nearest_written,
+    known_names,
     written_languages,
 )
 from aiprod_studio.training.world import load_world
@@ -112,3 +113,14 @@ def test_locales_borrow_from_a_language_near_by():
 def test_a_language_without_phrases_is_refused():
     with pytest.raises(BadRequest, match=r"written_languages\(\)"):
         load_lexicon("zu")
+
+
+def test_names_are_grouped_by_concept_and_common_words_are_left_out():
+    world = load_world()
+    concepts = [each.id for kind in ("subjects", *PHRASE_KINDS) for each in world.kinds[kind]]
+    groups = dict(zip(concepts, known_names(), strict=True))
+    assert {"dog", "perro", "犬", "собака"} <= set(groups["dog"])
+    assert "sur la plage" in groups["beach"]
+    assert "and" not in groups["duck"]
+    assert all("plage" not in name for name in groups["bee"])
+    assert len({name for group in known_names() for name in group}) > 20_000

@@ -11,6 +11,7 @@ from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.types import Request, complete
 from aiprod_studio.ui.form import (
+    EXTEND,
     PICTURE,
     Form,
     from_request,
@@ -33,6 +34,8 @@ def test_the_forms_own_values_go_before_the_presets() -> None:
 def test_a_request_goes_through_the_form_unchanged() -> None:
     request = Request("ein Hund", width=64, height=48, seconds=0.6, fps=8.0, seed=0, steps=3)
     assert from_request(request).to_request() == request
+    longer = Request("weiter", extend="clip.mp4", seconds=0.6)
+    assert from_request(longer).to_request() == longer
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,7 @@ def test_a_request_goes_through_the_form_unchanged() -> None:
         (Form(prompt=" "), "prompt is empty"),
         (Form(prompt="a", size="big"), "640x360"),
         (Form(prompt="a", mode=PICTURE), "picture is missing"),
+        (Form(prompt="a", mode=EXTEND, image="a.png"), "clip to extend is missing"),
         (Form(prompt="a", preset="gone"), "no preset"),
         (Form(prompt="a", seed=1.5), "whole number"),  # type: ignore[arg-type]
     ],

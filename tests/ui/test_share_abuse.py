@@ -246,7 +246,6 @@ def test_the_page_shows_neither_the_machine_nor_its_folders(shared: Shared) -> N
 @pytest.mark.parametrize(
     "path",
     [
-        "/gradio_api/info",
         "/gradio_api/info?all_endpoints=true",
         "/gradio_api/openapi.json",
         "/openapi.json",

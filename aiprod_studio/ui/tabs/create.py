@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from aiprod_studio.engines.catalog import can_render, cards, find_card
+from aiprod_studio.engines.catalog import cards, find_card
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.library.presets import preset_files
 from aiprod_studio.library.provenance import read_request
@@ -31,6 +31,7 @@ from aiprod_studio.ui.form import (
     save_form,
     sizes,
 )
+from aiprod_studio.ui.media import locate_absolute
 from aiprod_studio.ui.texts import Texts
 from aiprod_studio.ui.theme import read_script
 from aiprod_studio.ui.verdict import Verdict, judge
@@ -67,12 +68,7 @@ def build(bench: Bench, page: Page) -> None:
 def _lay_form(say: Texts) -> dict[str, Any]:
     """Lay out the form and return its components by the names of the fields, in their order."""
     card = find_card(Form().engine)
-    engines = [(each.name, each.id) for each in cards().values() if can_render(each.id)]
-    modes = [
-        (say("mode.text"), TEXT),
-        (say("mode.picture"), PICTURE),
-        (say("mode.extend"), EXTEND),
-    ]
+    engines = [(each.name, each.id) for each in cards().values()]
     found: dict[str, Any] = {}
     found["prompt"] = gr.Textbox(
         label=say("field.prompt"),
@@ -82,22 +78,7 @@ def _lay_form(say: Texts) -> dict[str, Any]:
         elem_id="as-prompt",
         interactive=False,  # until the form is back, so that it cannot overwrite what is typed
     )
-    found["mode"] = gr.Radio(modes, value=TEXT, label=say("field.mode"), elem_id="as-mode")
-    found["image"] = gr.Image(
-        type="filepath",
-        label=say("field.image"),
-        sources=["upload", "clipboard"],
-        height=220,
-        visible=False,
-        elem_id="as-image",
-    )
-    found["extend"] = gr.Video(
-        label=say("field.extend"),
-        sources=["upload"],
-        height=220,
-        visible=False,
-        elem_id="as-extend",
-    )
+    found |= _lay_start(say)
     with gr.Row():
         found["engine"] = gr.Dropdown(
             engines, value=card.id, label=say("field.engine"), min_width=140
@@ -137,6 +118,33 @@ def _lay_form(say: Texts) -> dict[str, Any]:
     return {name: found[name] for name in NAMES}
 
 
+def _lay_start(say: Texts) -> dict[str, Any]:
+    """Lay out what a clip starts from, and return it by the names of the fields."""
+    modes = [
+        (say("mode.text"), TEXT),
+        (say("mode.picture"), PICTURE),
+        (say("mode.extend"), EXTEND),
+    ]
+    return {
+        "mode": gr.Radio(modes, value=TEXT, label=say("field.mode"), elem_id="as-mode"),
+        "image": gr.Image(
+            type="filepath",
+            label=say("field.image"),
+            sources=["upload", "clipboard"],
+            height=220,
+            visible=False,
+            elem_id="as-image",
+        ),
+        "extend": gr.Video(
+            label=say("field.extend"),
+            sources=["upload"],
+            height=220,
+            visible=False,
+            elem_id="as-extend",
+        ),
+    }
+
+
 def _lay_advanced(say: Texts) -> dict[str, Any]:
     """Lay out what few people change, and return it by the names of the fields."""
     unset = say("create.as_preset")
@@ -154,20 +162,19 @@ def _presets(say: Texts) -> list[tuple[str, str]]:
     return [(say(f"preset.{n}") if n in shipped else n, n) for n in sorted(preset_files())]
 
 
-def _size_choices(card: ModelCard, say: Texts) -> list[tuple[str, str]]:
+def _size_choices(card: ModelCard, say: Texts, mode: str = TEXT) -> list[tuple[str, str]]:
+    """Return the sizes; the first stands for "as the preset, the engine or the clip says"."""
     found = [
         (f"{say(f'shape.{shape}')} {size.replace('x', ' × ')}", size)
         for shape, size in sizes(card).items()
     ]
-    # The first choice stands for "as the preset or the engine says".
-    return [(found[0][0], ""), *found[1:]]
+    return [(say("shape.clip"), ""), *found] if mode == EXTEND else [(found[0][0], ""), *found[1:]]
 
 
 def _fill(form: Form, bench: Bench) -> list[Any]:
     """Return the updates that put `form` on the page, in the order of its fields."""
-    if bench.shared:
-        shown = {name: show_picture(bench, getattr(form, name)) for name in FILES}
-        form = dataclasses.replace(form, **shown)
+    image, extend = (_find_file(file, bench) for file in (form.image, form.extend))
+    form = dataclasses.replace(form, image=image, extend=extend)
     try:
         card = find_card(form.engine)
     except BadRequest:
@@ -176,7 +183,8 @@ def _fill(form: Form, bench: Bench) -> list[Any]:
     most = longest_seconds(card)
     updates["prompt"] = gr.update(value=form.prompt, interactive=True)
     updates["engine"] = gr.update(value=card.id)
-    updates["size"] = gr.update(choices=_size_choices(card, bench.say), value=form.size)
+    choices = _size_choices(card, bench.say, form.mode)
+    updates["size"] = gr.update(choices=choices, value=form.size)
     updates["seconds"] = gr.update(
         maximum=most, value=min(form.seconds or card.default_seconds, most)
     )
@@ -185,11 +193,28 @@ def _fill(form: Form, bench: Bench) -> list[Any]:
     return list(updates.values())
 
 
+def _find_file(file: str | None, bench: Bench) -> str | None:
+    """Return a picture or clip as the page may be sent it; None for what is not the studio's.
+
+    Settings may come from anywhere, and so may the paths in them.
+    """
+    if bench.shared:
+        return show_picture(bench, file)
+    kept = bench.home / PICTURES
+    for root in (kept, bench.gallery.outputs):
+        found = locate_absolute(root, file or "")
+        if found is not None:
+            return keep_file(str(found), kept)
+    return None
+
+
 def _read(values: tuple[Any, ...], home: Path) -> Form:
     """Return the form that the components' values make; its files are kept below `home`."""
     form = Form(**dict(zip(NAMES, values, strict=True)))
     files = {name: getattr(form, name) for name in FILES}
-    kept = {name: keep_file(file, home / PICTURES) for name, file in files.items() if file}
+    kept: dict[str, Any] = {
+        name: keep_file(file, home / PICTURES) for name, file in files.items() if file
+    }
     return dataclasses.replace(form, **kept, size=form.size or "", drafts=int(form.drafts or 1))
 
 
@@ -215,10 +240,14 @@ def _connect_form(
         own = bench.asked_by(request)
         return _fill(load_form(own.home / FORM), own)
 
-    def choose_engine(engine: str) -> list[Any]:
+    def choose_mode(mode: str, engine: str) -> list[Any]:
+        shown = [gr.update(visible=mode == own) for own in FILES.values()]
+        return [*shown, gr.update(choices=_size_choices(find_card(engine), bench.say, mode))]
+
+    def choose_engine(engine: str, mode: str) -> list[Any]:
         card = find_card(engine)
         most = longest_seconds(card)
-        choices = _size_choices(card, bench.say)
+        choices = _size_choices(card, bench.say, mode)
         value = min(card.default_seconds, most)
         return [gr.update(choices=choices, value=""), gr.update(maximum=most, value=value)]
 
@@ -232,12 +261,15 @@ def _connect_form(
         **ASKED,
     )
     form["engine"].input(
-        bench.told(choose_engine), form["engine"], [form["size"], form["seconds"]], **ASKED
+        bench.told(choose_engine),
+        [form["engine"], form["mode"]],
+        [form["size"], form["seconds"]],
+        **ASKED,
     )
     form["mode"].change(
-        lambda mode: [gr.update(visible=mode == own) for own in FILES.values()],
-        form["mode"],
-        [form[name] for name in FILES],
+        bench.told(choose_mode),
+        [form["mode"], form["engine"]],
+        [*(form[name] for name in FILES), form["size"]],
         **ASKED,
     )
     page.blocks.load(bench.told(restore), None, page.form, **ASKED).then(
@@ -290,7 +322,7 @@ def _connect_board(
         own = bench.asked_by(request)
         found = read_request(uploaded(event.path, own.uploads))
         gr.Info(bench.say("create.restored"), title=NAME, duration=4)
-        return page.fill(from_request(found), own)
+        return [gr.update(selected="create"), *page.fill(from_request(found), own)]
 
     def refresh(request: gr.Request, last: str = "") -> Any:
         try:
@@ -303,7 +335,7 @@ def _connect_board(
     render.click(bench.told(start), page.form, board, **ASKED)
     drafts.click(bench.told(start_drafts), page.form, board, **ASKED)
     board.select(bench.told(press), None, [*page.form, board], **ASKED)
-    board.upload(bench.told(take_clip), None, page.form, **ASKED)
+    board.upload(bench.told(take_clip), None, [page.tabs, *page.form], **ASKED)
     shown = [board, page.head, seen]
     # A page that is loaded knows nothing of what was shown before, so it begins with nothing seen.
     page.blocks.load(refresh, None, shown, **STEADY)

@@ -173,13 +173,9 @@ def _connect_clips(bench: Bench, page: Page, layout: Layout) -> None:
         if do == "discard":
             own.gallery.discard(name)
             return ["", gr.skip(), *form]
-        entry = own.gallery.entry(name)
-        wanted = Request.from_json(entry.settings["request"])
-        if do == "reuse":
+        wanted = again(own, name, do)
+        if do in ("reuse", "extend"):
             form = page.fill(from_request(wanted), own)
-        elif do == "extend":
-            kept = keep_file(str(entry.path), own.home / PICTURES)
-            form = page.fill(from_request(onward(wanted, kept)), own)
         for _ in range(VARIATIONS if do == "vary" else 0):
             queue_clip(own, dataclasses.replace(wanted, seed=None))
         return ["", gr.update(selected="create"), *form]
@@ -200,10 +196,16 @@ def _connect_clips(bench: Bench, page: Page, layout: Layout) -> None:
     layout.undo.select(bench.told(bring_back), None, layout.panel, **ASKED)
 
 
-def onward(made: Request, clip: str) -> Request:
-    """Return the request for a clip that goes on from the one in the file `clip`."""
-    open_now = {"image": None, "width": None, "height": None, "fps": None, "seed": None}
-    return dataclasses.replace(made, extend=clip, **open_now)
+def again(bench: Bench, name: str, do: str) -> Request:
+    """Return the request that made a clip, or to "extend" it that of one which goes on from it."""
+    entry = bench.gallery.entry(name)
+    made = Request.from_json(entry.settings["request"])
+    if do != "extend":
+        return made
+    clip = keep_file(str(entry.path), bench.home / PICTURES)
+    return dataclasses.replace(
+        made, extend=clip, image=None, width=None, height=None, fps=None, seed=None
+    )
 
 
 def _connect_tray(bench: Bench, layout: Layout, compare: gr.Button, clear: gr.Button) -> None:

@@ -1,0 +1,147 @@
+"""Tiny networks of LTX-2 that compress as the real ones do, and what calls them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLLTX2Video, LTX2Pipeline
+from torch import Tensor
+
+from aiprod_studio.engines.catalog import cards
+from aiprod_studio.engines.engine import Given, Latents
+from aiprod_studio.engines.ltx2 import PROMPT_TOKENS, LTX2Engine, LTX2Parts
+from aiprod_studio.types import Plan, Request
+from tests.engines.tiny_pipelines import build_ltx2
+
+PROMPT = "a red fox running"
+CARD = replace(cards()["ltx-2"], id="tiny")
+REQUEST = Request(
+    PROMPT, engine="tiny", width=96, height=64, fps=24.0, seed=3, steps=3, guidance=1.0
+)
+PLAN = Plan("cpu", "float32", 96, 64, 17, 1, 0, {}, 1.0, (), size_step=32)
+OFF = {
+    "guidance_scale": 1.0,
+    "audio_guidance_scale": 1.0,
+    "stg_scale": 0.0,
+    "audio_stg_scale": 0.0,
+    "modality_scale": 1.0,
+    "audio_modality_scale": 1.0,
+    "guidance_rescale": 0.0,
+    "audio_guidance_rescale": 0.0,
+}
+
+
+def build(newer: bool) -> LTX2Pipeline:
+    """Return tiny networks of the family whose VAE compresses as the real one does."""
+    plain = build_ltx2(newer)[0]
+    torch.manual_seed(0)
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=4,
+        block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 3,
+        layers_per_block=(1,) * 5,
+        decoder_layers_per_block=(1,) * 4,
+        spatio_temporal_scaling=(True,) * 4,
+        decoder_spatio_temporal_scaling=(True,) * 3,
+        decoder_inject_noise=(False,) * 4,
+        upsample_residual=(False,) * 3,
+        upsample_factor=(1, 1, 1),
+        downsample_type=("spatial", "temporal", "spatiotemporal", "spatiotemporal"),
+        patch_size=4,
+        patch_size_t=1,
+        decoder_causal=False,
+        spatial_compression_ratio=32,
+        temporal_compression_ratio=8,
+    )
+    vae.latents_mean.add_(0.1)
+    vae.latents_std.mul_(1.5)
+    return quiet(LTX2Pipeline(**(plain.components | {"vae": vae.eval()})))
+
+
+def quiet(pipe: Any) -> Any:
+    """Return a pipeline without its progress bar."""
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@contextmanager
+def loaded(folder: Path, **changes: Any) -> Iterator[LTX2Parts]:
+    """Open a folder's networks by the plan with some fields of it, or the card, changed."""
+    card = changes.pop("card", CARD)
+    with LTX2Engine(card, lambda _: folder).load(replace(PLAN, **changes)) as found:
+        yield found
+
+
+def run(parts: LTX2Parts, given: Given | None = None, **changes: Any) -> Latents:
+    """Denoise the request with some fields of it, or the plan's cache, changed."""
+    plan = replace(PLAN, cache=changes.pop("cache", ""))
+    places = {name: changes.pop(name) for name in ("on_point", "start") if name in changes}
+    request = replace(REQUEST, **changes)
+    text, nothing = parts.encode_text(PROMPT), parts.encode_text("")
+    return parts.denoise(text, nothing, given or {}, request, plan, lambda *_: None, **places)
+
+
+def call(pipe: Any, **options: Any) -> Any:
+    """Call a plain pipeline with the request's settings and no guidance but what is asked."""
+    asked: dict[str, Any] = {
+        "prompt": PROMPT,
+        "negative_prompt": "",
+        "width": 96,
+        "height": 64,
+        "num_frames": 17,
+        "frame_rate": 24.0,
+        "num_inference_steps": 3,
+        "max_sequence_length": PROMPT_TOKENS,
+        "generator": torch.Generator().manual_seed(3),
+        "output_type": "latent",
+        "use_cross_timestep": True,
+    }
+    return pipe(**(asked | OFF | {"spatio_temporal_guidance_blocks": None} | options))
+
+
+def picture(seed: int) -> np.ndarray:
+    """Return a picture of the plan's size."""
+    coarse = np.random.default_rng(seed).integers(0, 255, (4, 6, 3), np.uint8)
+    return coarse.repeat(16, axis=0).repeat(16, axis=1)
+
+
+@contextmanager
+def counting(parts: LTX2Parts) -> Iterator[list[int]]:
+    """Count what the denoiser's whole and its last block do while the `with` lasts."""
+    counts = [0, 0]
+
+    def count(place: int) -> Any:
+        def hook(*_: Any) -> None:
+            counts[place] += 1
+
+        return hook
+
+    with parts.components.use("transformer") as network:
+        handles = [
+            network.register_forward_hook(count(0)),
+            network.transformer_blocks[1].attn1.register_forward_hook(count(1)),
+        ]
+        yield counts
+        for handle in handles:
+            handle.remove()
+
+
+def unshifted(pipe: Any) -> Any:
+    """Return a scheduler that leaves noise levels as they are, as a distilled model's does."""
+    own = pipe.scheduler
+    return own.from_config(own.config, use_dynamic_shifting=False, shift_terminal=None)
+
+
+def packed_noise(seed: int, tokens: int) -> Tensor:
+    """Return the flat noise that the plain pipelines draw for tokens instead of for latents.
+
+    Of so many tokens the first 18 · n are the clip's.
+    """
+    dice = torch.Generator().manual_seed(seed)
+    video = torch.randn(1, tokens, 4, generator=dice)[:, : tokens // 18 * 18]
+    audio = torch.randn(1, 18, 4, generator=dice).unflatten(2, (2, 2))
+    return torch.cat([video.transpose(1, 2).flatten(), audio.transpose(1, 2).flatten()])
