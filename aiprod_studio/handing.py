@@ -59,8 +59,9 @@ def hand_over(
                     "The studio that should render these clips has ended. Run the command again "
                     "to render them here."
                 )
-            for number, job in [(number, queue.find(job.id)) for number, job in handed.items()]:
-                if job.state in ENDED:
+            now = {job.id: job for job in queue.jobs()}
+            for number, job in [(number, now.get(job.id)) for number, job in handed.items()]:
+                if job is None or job.state in ENDED:
                     del handed[number]
                     yield number, _conclude(job)
                 elif job.state == "running" and job.phase:
@@ -71,8 +72,10 @@ def hand_over(
                 queue.cancel(job.id)
 
 
-def _conclude(job: Job) -> Record | StudioError:
-    """Return what became of a job that has ended."""
+def _conclude(job: Job | None) -> Record | StudioError:
+    """Return what became of a job that has ended, or that the studio knows no more."""
+    if job is None:
+        return Cancelled("This clip was put away in the studio. Run the command again for it.")
     if job.state == "cancelled":
         return Cancelled("This clip was cancelled in the studio. Run the command again for it.")
     if job.state == "failed" or job.plan is None or job.render_seconds is None:

@@ -42,7 +42,8 @@ KEPT_RESULTS = 32
 class _Order:
     """One clip to make: its complete request and file, whom to tell of it, what it leaves.
 
-    `seconds` were spent on it so far; `ended` is what `on_progress` raised to stop it.
+    `seconds` were spent on it so far, and it is in `stage`; `ended` is what `on_progress` raised to
+    stop it.
     """
 
     number: int
@@ -51,12 +52,14 @@ class _Order:
     trail: Trail | None
     on_progress: OnProgress | None
     seconds: float = 0.0
+    stage: str = ""
     ended: StudioError | None = None
 
     def tell(self, progress: Progress) -> None:
         """Tell of a progress; once that has stopped the clip, it stays stopped."""
         if self.ended is not None:
             raise self.ended
+        self.stage = progress.stage
         try:
             if self.on_progress:
                 self.on_progress(self.number, progress)
@@ -194,8 +197,11 @@ class Studio:
             if len(works) > 1 and isinstance(works[0].parts, Batching):
                 denoise_together(works, works[0].parts, self._kept)
 
+        def stage() -> str:
+            return next((order.stage for order in group if order.ended is None), "")
+
         try:
-            plan, _ = run_fitting(plan, work) if len(group) > 1 else (plan, None)
+            plan, _ = run_fitting(plan, work, stage) if len(group) > 1 else (plan, None)
         except StudioError as error:
             log.warning("The clips are denoised one by one: %s", error)
         except Exception:
@@ -216,7 +222,7 @@ class Studio:
 
         try:
             # Only the denoiser takes several clips at once, and this one has left it.
-            ran, clip = run_fitting(_at_once(plan, 1), work)
+            ran, clip = run_fitting(_at_once(plan, 1), work, lambda: order.stage)
             order.tell(Progress("save", 0, 1))
             plan = _at_once(ran, plan.batch)
             save_clip(order.path, clip, order.request, plan)

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +14,14 @@ from pathlib import Path
 import pytest
 
 from aiprod_studio.cli import main
-from aiprod_studio.handing import is_owned
+from aiprod_studio.handing import hand_over, is_owned
 from aiprod_studio.jobs.queue import Queue
 from aiprod_studio.library.provenance import read_request
 from aiprod_studio.settings import settings
+from aiprod_studio.types import Plan, Request
 
 STUDIO = [sys.executable, "-m", "aiprod_studio"]
+PLAN = Plan("cpu", "float32", 128, 128, 5, 1, 0, {"denoise": 1}, 1.0, ())
 SMALL = ["--seconds", "0.6", "--width", "64", "--height", "64"]
 
 
@@ -75,6 +78,23 @@ def test_ctrl_c_cancels_there(queue: Queue, tmp_path: Path) -> None:
         time.sleep(0.1)
     assert [job.state for job in queue.jobs()] == ["cancelled", "cancelled"]
     assert list(tmp_path.glob("*.mp4")) == []
+
+
+def test_a_job_that_was_put_away_stops_no_other(queue: Queue, tmp_path: Path) -> None:
+    asked = [(Request(name), tmp_path / f"{name}.mp4", PLAN) for name in ("dog", "cat")]
+    given = hand_over(queue, asked, lambda _number, _progress: None)
+    threading.Thread(target=_put_away_and_cancel, args=(queue,)).start()
+    told = [(number, str(ended)) for number, ended in given]
+    assert [number for number, _ in told] == [0, 1]
+    assert "put away" in told[0][1]
+    assert "cancelled" in told[1][1]
+
+
+def _put_away_and_cancel(queue: Queue) -> None:
+    while len(jobs := queue.jobs()) < 2:
+        time.sleep(0.01)
+    queue.remove(jobs[0].id)
+    queue.cancel(jobs[1].id)
 
 
 def test_without_a_worker_nothing_is_handed_over(

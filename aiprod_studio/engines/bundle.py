@@ -86,7 +86,7 @@ def load_bundle(path: Path, device: str = "cpu") -> Networks:
 
 
 def _load_file(path: Path, device: str, wanted: set[str]) -> dict[str, Any]:
-    """Return the wanted networks in a file by their part's name, each read and widened by itself."""
+    """Return the wanted networks in a file by name, each read and widened by itself."""
     try:
         with safe_open(path, "pt", device=device) as file:
             header = file.metadata() or {}

@@ -165,10 +165,21 @@ class Engine(Protocol):
         """Hold the weights in memory as planned while the `with` lasts."""
 
 
-def run_fitting(plan: Plan, work: Callable[[Plan], Result]) -> tuple[Plan, Result]:
+def alone(on_point: OnPoint | None) -> OnPoints | None:
+    """Return what hears the points of several clips, for one that hears those of one."""
+    if on_point is None:
+        return None
+    hear: OnPoint = on_point
+    return lambda points: hear(points[0])
+
+
+def run_fitting(
+    plan: Plan, work: Callable[[Plan], Result], stage: Callable[[], str] | None = None
+) -> tuple[Plan, Result]:
     """Return the first plan, from `plan` down, whose work did not run out of memory.
 
-    What `work` had finished it must have kept itself, to go on from there with the next plan.
+    What `work` had finished it must have kept itself, to go on from there with the next plan;
+    `stage` tells in which one it was last.
     Raises `DoesNotFit` when memory runs out with the cheapest one too.
     """
     while True:
@@ -180,7 +191,7 @@ def run_fitting(plan: Plan, work: Callable[[Plan], Result]) -> tuple[Plan, Resul
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
         # Only after `except` is the error gone, and with it the frames that held tensors.
         free(plan.device)
-        less = cheaper(plan)
+        less = cheaper(plan, stage() if stage else "")
         if less is None:
             raise DoesNotFit(
                 "Memory ran out even with the smallest plan. Close other programs, or ask "
@@ -206,6 +217,11 @@ def ran_out(error: BaseException | None) -> bool:
 def free(device: str) -> None:
     """Give back what no tensor of this process uses any more."""
     gc.collect()
+    empty_cache(device)
+
+
+def empty_cache(device: str) -> None:
+    """Give memory that is free inside torch back to the device."""
     if device == "cuda":
         torch.cuda.empty_cache()
     elif device == "mps":

@@ -27,9 +27,10 @@ from aiprod_studio.engines.engine import (
     OnStep,
     Sound,
     Text,
+    alone,
 )
 from aiprod_studio.engines.ltx2_flow import Run
-from aiprod_studio.engines.ltx_parts import LTXBase, alone
+from aiprod_studio.engines.ltx_parts import LTXBase
 from aiprod_studio.engines.ltx_video import Shape, natural, noise, normal
 from aiprod_studio.engines.recipes import Recipe, follow
 from aiprod_studio.engines.upscaler import load_upscaler

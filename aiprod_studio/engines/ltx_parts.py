@@ -19,6 +19,7 @@ from aiprod_studio.engines.engine import (
     OnStep,
     Pictures,
     Text,
+    alone,
 )
 from aiprod_studio.engines.loras import Lora, OnBytes
 from aiprod_studio.engines.ltx_video import (
@@ -139,11 +140,3 @@ class LTXBase(ABC):
             return follow(self.recipe.sigmas, request.steps)
         tokens = int(np.prod(self.shape(plan)[1:]))
         return schedule(self.components.plain("scheduler"), request.steps, tokens)
-
-
-def alone(on_point: OnPoint | None) -> OnPoints | None:
-    """Return what hears the points of several clips, for one that hears those of one."""
-    if on_point is None:
-        return None
-    hear: OnPoint = on_point
-    return lambda points: hear(points[0])

@@ -22,6 +22,8 @@ from aiprod_studio.engines.engine import (
     Pictures,
     Sound,
     Text,
+    alone,
+    empty_cache,
 )
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, latent_count
 from aiprod_studio.models.text_encoder import tokenise
@@ -46,9 +48,10 @@ class NativeEngine:
     @contextmanager
     def load(self, plan: Plan) -> Iterator[NativeParts]:
         """Hold the networks on the plan's device while the `with` lasts."""
-        yield NativeParts(load_bundle(self.bundle, plan.device), torch.device(plan.device))
-        if plan.device == "cuda":
-            torch.cuda.empty_cache()
+        try:
+            yield NativeParts(load_bundle(self.bundle, plan.device), torch.device(plan.device))
+        finally:
+            empty_cache(plan.device)
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,9 @@ class NativeParts:
         `on_point` gets what the solver carries after each step, before `on_step` tells of it;
         a run that goes on from `start`, one of those points, gives the same latents.
         """
-
-        def on_points(points: Sequence[Point]) -> None:
-            if on_point:
-                on_point(points[0])
-
         starts = None if start is None else [start]
         return self.denoise_together(
-            [text], nothing, [given], [request], plan, on_step, on_points, starts
+            [text], nothing, [given], [request], plan, on_step, alone(on_point), starts
         )[0]
 
     def denoise_together(

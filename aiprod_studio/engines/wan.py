@@ -26,6 +26,7 @@ from aiprod_studio.engines.engine import (
     Pictures,
     Sound,
     Text,
+    alone,
 )
 from aiprod_studio.engines.loras import Lora, OnBytes
 from aiprod_studio.engines.preview import fit_colours, paint
@@ -140,14 +141,9 @@ class WanParts:
         start: Point | None = None,
     ) -> Latents:
         """Return the latents of one clip, as diffusers' own pipeline makes them."""
-
-        def on_points(points: Sequence[Point]) -> None:
-            if on_point:
-                on_point(points[0])
-
         starts = None if start is None else [start]
         return self.denoise_together(
-            [text], nothing, [given], [request], plan, on_step, on_points, starts
+            [text], nothing, [given], [request], plan, on_step, alone(on_point), starts
         )[0]
 
     def denoise_together(

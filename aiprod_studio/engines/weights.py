@@ -38,6 +38,7 @@ from torch import nn
 from aiprod_studio.engines.attention import SlicedAttention, set_native
 from aiprod_studio.engines.blocks import blocks_of, holding, streaming
 from aiprod_studio.engines.converted import convert
+from aiprod_studio.engines.engine import empty_cache
 from aiprod_studio.engines.gguf import find_gguf, load_gguf
 from aiprod_studio.engines.lora_layers import added, check, linear_layers
 from aiprod_studio.engines.loras import Lora, OnBytes, find_loras
@@ -243,14 +244,6 @@ class Components:
                 f"The {name} in {self.folder} cannot be loaded ({error}). Check the files with "
                 "'aiprod-studio models verify' and repair them."
             ) from error
-
-
-def empty_cache(device: str) -> None:
-    """Give memory that is free inside torch back to the device."""
-    if device == "cuda":
-        torch.cuda.empty_cache()
-    elif device == "mps":
-        torch.mps.empty_cache()
 
 
 def quiet() -> None:

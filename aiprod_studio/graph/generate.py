@@ -176,6 +176,8 @@ class Work:
         found = self.trail.find(self.mark)
         if isinstance(found, Latents):
             return self._use(found)
+        assert self.request.steps is not None
+        on_step(found.done if found else 0, self.request.steps)
         if isinstance(parts, Resumable):
             latents = parts.denoise(*asked, on_point=self.pass_point, start=found)
         else:

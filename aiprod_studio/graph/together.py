@@ -76,6 +76,9 @@ def _denoise(clips: Sequence[_Ready], parts: Batching) -> None:
                 if not wanted:
                     raise
 
+    steps = clips[0].work.request.steps
+    assert steps is not None
+    on_step(clips[0].done, steps)
     latents = parts.denoise_together(
         [clip.text for clip in clips],
         clips[0].nothing,

@@ -22,7 +22,6 @@ from aiprod_studio.sampling.solvers import Point
 log = logging.getLogger(__name__)
 
 _NAME = "latents.safetensors"
-_MORE = "more."
 
 
 @dataclass

@@ -95,7 +95,7 @@ def _encode_seconds(plan: Plan) -> float:
     weights = sum(part.sizes["bfloat16"] / 2 for part in parts)
     tokens = basis.card.memory.prompt_tokens * count_passes(basis.request)
     work = 2 * weights * tokens / arithmetic_rate(plan) * QUANTISED[plan.quantisation]
-    return max(work, transfer_seconds(plan, "encode") / plan.batch)
+    return max(work, transfer_seconds(plan, "encode"))
 
 
 def step_seconds(plan: Plan) -> float:
@@ -140,4 +140,4 @@ def _decode_seconds(plan: Plan) -> float:
     if 0 < plan.chunk < plan.frames:
         pixels *= plan.chunk / max(1, plan.chunk - SHARED_FRAMES)
     work = pixels * basis_of(plan).card.memory.pixel_flops / arithmetic_rate(plan)
-    return work + transfer_seconds(plan, "decode") / plan.batch
+    return work + transfer_seconds(plan, "decode")

@@ -10,7 +10,13 @@ from collections.abc import Callable
 from aiprod_studio.hardware.budget import pin
 from aiprod_studio.hardware.canvas import choose_canvas
 from aiprod_studio.hardware.duration import stage_seconds
-from aiprod_studio.hardware.memory import device_peaks, host_peaks, pinned_bytes, shares_memory
+from aiprod_studio.hardware.memory import (
+    STAGES,
+    device_peaks,
+    host_peaks,
+    pinned_bytes,
+    shares_memory,
+)
 from aiprod_studio.types import Plan
 
 SMALLEST_SIDE = 64
@@ -20,18 +26,18 @@ COARSER = ("float8", "int8", "int4")
 TIGHT_RAM = 0.7
 
 
-def cheaper(plan: Plan) -> Plan | None:
+def cheaper(plan: Plan, stage: str = "") -> Plan | None:
     """Return the next plan down that needs less memory, with its reason, or None at the end.
 
     First what costs time: a smaller batch, smaller decoder tiles, fewer frames at once, weights
     that leave the device, that stream, that stay on the disk. Then what costs a little quality,
-    weights in fewer bits, and only last a smaller canvas.
+    weights in fewer bits, and only last a smaller canvas. Where it is known in which `stage` memory
+    ran out, what lowers that one's peak goes before all that does not.
     """
-    for rung in RUNGS:
-        below = rung(plan)
-        if below is not None and _helps(plan, below):
-            return below
-    return None
+    found = [below for rung in RUNGS if (below := rung(plan)) is not None]
+    helping = [below for below in found if _helps(plan, below, STAGES)]
+    first = [below for below in helping if stage and _helps(plan, below, (stage,))]
+    return next(iter(first or helping), None)
 
 
 def predict(plan: Plan) -> Plan:
@@ -108,8 +114,8 @@ def coarser_weights(plan: Plan) -> str | None:
     return None
 
 
-def _helps(plan: Plan, below: Plan) -> bool:
-    """Say whether a rung lowers any stage's peak; nobody knows it of a plan without a basis."""
+def _helps(plan: Plan, below: Plan, stages: tuple[str, ...]) -> bool:
+    """Say whether a rung lowers a peak of `stages`; nobody knows it of a plan without a basis."""
     if plan.basis is None or pinned_bytes(below) < pinned_bytes(plan):
         return True
     return any(
@@ -118,7 +124,8 @@ def _helps(plan: Plan, below: Plan) -> bool:
             (plan.peak_bytes, below.peak_bytes),
             (plan.ram_bytes, below.ram_bytes),
         )
-        for stage in before
+        for stage in stages
+        if stage in before
     )
 
 

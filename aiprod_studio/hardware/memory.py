@@ -3,7 +3,7 @@
 On the device a stage holds `weights + slack × work + reserve`, with this work:
 
     load     none, but that of a model without parts a file stands beside its weights (load)
-    encode   text: prompt tokens × batch × values alive per token; connectors × batch;
+    encode   text: prompt tokens × values alive per token, or the connectors;
              one picture, encoded at the cost of a decoded frame
     denoise  tokens × batch × width × denoise, twice where guidance doubles the batch (cfg_batch);
              blocks do not add up, as nothing is kept for a backward pass;
@@ -13,6 +13,7 @@ On the device a stage holds `weights + slack × work + reserve`, with this work:
              + decode_part × out, but at least decode_least × out; plus a second of sound each;
              out is a chunk's frames where these are handed on as they come
 
+Only the denoiser takes several clips at once; they are encoded and decoded one by one.
 The coefficients are a card's `memory`, fitted to traces of the real configurations; those of the
 AIPROD v2 family are its defaults: a transformer keeps about twelve widths a token alive, which is
 close to half the square root of a token's arithmetic, and its decoder 64 values a pixel.
@@ -175,13 +176,13 @@ def _token_bytes(plan: Plan) -> float:
 
 
 def _encode_bytes(plan: Plan) -> float:
-    """Return the working memory of encoding the prompts and a first picture."""
+    """Return the working memory of encoding a prompt and a first picture."""
     basis = basis_of(plan)
     memory = basis.card.memory
-    prompt = plan.batch * memory.prompt_tokens * _token_bytes(plan)
+    prompt = memory.prompt_tokens * _token_bytes(plan)
     frame = memory.decode * VALUE_BYTES[plan.precision] / 2 + _pixel_bytes(plan)
     picture = plan.width * plan.height * frame if basis.request.pictured else 0.0
-    return max(prompt, plan.batch * memory.connectors) + picture
+    return max(prompt, memory.connectors) + picture
 
 
 def _denoise_bytes(plan: Plan) -> float:
@@ -196,7 +197,7 @@ def _denoise_bytes(plan: Plan) -> float:
 
 
 def _decode_bytes(plan: Plan) -> float:
-    """Return the working memory of decoding one batch, whole or in tiles."""
+    """Return the working memory of decoding one clip, whole or in tiles."""
     basis = basis_of(plan)
     memory, size = basis.card.memory, VALUE_BYTES[plan.precision]
     width = min(plan.tile or plan.width, plan.width)
@@ -213,7 +214,7 @@ def _decode_bytes(plan: Plan) -> float:
         work = tile + memory.decode_whole * out
     assert basis.request.seconds is not None
     sound = memory.sound * basis.request.seconds if basis.request.audio else 0.0
-    return plan.batch * max(work, sound)
+    return max(work, sound)
 
 
 def _pixel_bytes(plan: Plan) -> float:

@@ -164,7 +164,7 @@ def known_names() -> tuple[tuple[str, ...], ...]:
         called.setdefault(phrase, Counter())[kind, concept] += 1
     for table in load_names().values():
         for subject, names in table.items():
-            for name in {each for written in names for each in _spellings(written)} - used:
+            for name in sorted({each for one in names for each in _spellings(one)} - used):
                 called.setdefault(name, Counter())["subjects", subject] += 1
     kinds = load_world().kinds
     order = [(kind, each.id) for kind in ("subjects", *PHRASE_KINDS) for each in kinds[kind]]
@@ -189,7 +189,7 @@ def _phrases() -> Iterator[tuple[str, str, str]]:
         for kind in PHRASE_KINDS:
             for key, written in lexicon.phrases[kind].items():
                 forms = [form for phrase in written for form in phrase.split("|")]
-                for spelling in {each for form in forms for each in _spellings(form)}:
+                for spelling in sorted({each for form in forms for each in _spellings(form)}):
                     yield kind, key.removesuffix("-engine"), spelling
 
 

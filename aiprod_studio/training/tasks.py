@@ -52,6 +52,9 @@ SHOWN = 4
 NAMED = 0.6
 """The share of captions that are a subject's name alone: there are tens of thousands to learn."""
 
+ALONE = 0.7
+"""The share of captions that have one subject, whatever the lesson: most prompts do."""
+
 UNMARKED = 0.3
 """The share of captions whose names are not marked, as misspelt ones are not."""
 _SOUND_PIXELS = 32  # the scenes of which only the sound is kept are drawn this small
@@ -73,6 +76,9 @@ def text_task(ground: Ground, encoder: TextEncoder) -> Task:
             for size, one in ((batch // 2, drawn), (batch - batch // 2, lesson))
         ]
         labels = {kind: torch.cat([half[kind] for half in halves]) for kind in halves[0]}
+        alone = torch.rand(batch, generator=dice) < ALONE
+        labels["relations"] = torch.where(alone, 0, labels["relations"])
+        labels["others"] = torch.where(alone, ABSENT, labels["others"])
         named = torch.rand(batch, generator=dice) < NAMED
         for kind in labels.keys() - {"subjects"}:
             labels[kind] = torch.where(named, ABSENT, labels[kind])

@@ -86,16 +86,16 @@ def draw_board(view: Board, say: Texts) -> str:
     parts = [_running(shot, view.worker, say) for shot in view.running]
     if not view.running and view.waiting and not view.worker:
         parts.append(f'<p class="as-card as-note">{escape(say("board.worker_away"))}</p>')
-    if view.waiting:
-        rows = "".join(
-            _waiting(shot.job, number, say) for number, shot in enumerate(view.waiting, start=1)
-        )
-        parts.append(_section("waiting", say("board.waiting"), f'<ol class="as-rows">{rows}</ol>'))
     for name, shots in view.groups.items():
         tiles = "".join(_draft(shot, say) for shot in shots)
         clear = draw_button("clear", say("board.clear"), name)
         grid = f'<div class="as-grid as-drafts">{tiles}</div>'
         parts.append(_section("drafts", say("board.drafts"), grid, clear))
+    if view.waiting:
+        rows = "".join(
+            _waiting(shot.job, number, say) for number, shot in enumerate(view.waiting, start=1)
+        )
+        parts.append(_section("waiting", say("board.waiting"), f'<ol class="as-rows">{rows}</ol>'))
     if view.ended:
         tiles = "".join(_ended(shot, say) for shot in view.ended)
         parts.append(_section("ended", say("board.ended"), f'<div class="as-list">{tiles}</div>'))
@@ -150,7 +150,7 @@ def _running(shot: Shot, worker: bool, say: Texts) -> str:
     away = "" if worker else f'<p class="as-note">{escape(say("board.worker_away"))}</p>'
     return (
         f'<article class="as-card as-running" data-job="{job.id}">{_preview(shot, say)}'
-        f"<div>{_prompt(job)}{_facts(job)}{_bar(job, say)}{away}<p class='as-actions'>"
+        f"<div>{_prompt(job)}{_facts(job, say)}{_bar(job, say)}{away}<p class='as-actions'>"
         f"{draw_button('pause', say('board.pause'), job.id)}"
         f"{draw_button('cancel', say('board.cancel'), job.id)}</p></div></article>"
     )
@@ -162,7 +162,7 @@ def _waiting(job: Job, number: int, say: Texts) -> str:
     first = "" if number == 1 else draw_button("first", say("board.first"), job.id)
     state = f'<span class="as-chip">{escape(say("board.paused"))}</span>' if paused else ""
     return (
-        f'<li class="as-row" data-job="{job.id}"><div>{_prompt(job)}{_facts(job)}{state}</div>'
+        f'<li class="as-row" data-job="{job.id}"><div>{_prompt(job)}{_facts(job, say)}{state}</div>'
         f'<p class="as-actions">{first}{draw_button(hold[0], say(hold[1]), job.id)}'
         f"{draw_button('cancel', say('board.remove'), job.id)}</p></li>"
     )
@@ -203,7 +203,7 @@ def _ended(shot: Shot, say: Texts) -> str:
     actions += draw_button("forget", say("board.forget"), job.id)
     return (
         f'<article class="as-card as-result as-is-{job.state}" data-job="{job.id}">{body}'
-        f'<div>{_prompt(job)}{_facts(job)}<p class="as-actions">{actions}</p></div></article>'
+        f'<div>{_prompt(job)}{_facts(job, say)}<p class="as-actions">{actions}</p></div></article>'
     )
 
 
@@ -236,7 +236,7 @@ def _prompt(job: Job) -> str:
     return f'<p class="as-prompt" dir="auto">{escape(shorten(prompt, PROMPT_CHARACTERS))}</p>'
 
 
-def _facts(job: Job) -> str:
+def _facts(job: Job, say: Texts) -> str:
     asked = job.asked
     facts = [job.engine]
     if asked.get("width") and asked.get("height"):
@@ -244,9 +244,9 @@ def _facts(job: Job) -> str:
     if asked.get("seconds"):
         facts.append(f"{asked['seconds']:g} s")
     if asked.get("seed") is not None:
-        facts.append(f"#{asked['seed']}")
+        facts.append(say("board.seed", seed=asked["seed"]))
     if job.render_seconds:
-        facts.append(clock(job.render_seconds))
+        facts.append(say("board.took", time=clock(job.render_seconds)))
     return f'<p class="as-facts">{" · ".join(escape(str(fact)) for fact in facts)}</p>'
 
 

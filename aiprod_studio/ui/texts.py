@@ -57,12 +57,22 @@ class Texts:
     def __call__(self, key: str, **values: Any) -> str:
         """Return the text under `key`, such as "create.render"."""
         text = self._texts[key]
+        if self.direction == "rtl":
+            values = {name: _isolate(value) for name, value in values.items()}
         return text.format(**values) if values else text
 
     @property
     def direction(self) -> str:
         """The direction in which the language is written: ltr or rtl."""
         return "rtl" if self.language in RIGHT_TO_LEFT else "ltr"
+
+
+def _isolate(value: Any) -> Any:
+    """Return a value of several words marked as one, so that they keep their order in Arabic.
+
+    What is one word, such as an address or a password, may be copied and stays as it is.
+    """
+    return f"\u2068{value}\u2069" if isinstance(value, str) and " " in value else value
 
 
 def text_file(language: str) -> Path:

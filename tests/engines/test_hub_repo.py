@@ -135,6 +135,16 @@ def test_a_pipeline_of_another_kind_is_refused_when_it_is_loaded(
         find_engine(ENGINE).load(plan_of("wan")).__enter__()
 
 
+def test_a_repository_without_safetensors_is_refused(hub: LoopbackHub, tiny: Tiny) -> None:
+    kept = {
+        name: data for name, data in files(tiny("wan")).items() if not name.endswith(".safetensors")
+    }
+    hub.add_repo("owner/name", kept)
+    fetch()
+    with pytest.raises(ModelUnavailable, match="no weights in safetensors"):
+        find_card(ENGINE)
+
+
 def test_a_repository_that_is_not_here_says_how_to_get_it(hub: LoopbackHub, tiny: Tiny) -> None:
     serve(hub, "owner/name", tiny("wan"))
     assert main(["models", "download", ENGINE, "--accept-licence"]) == 0

@@ -86,7 +86,6 @@ def test_every_row_is_whole(engine: str) -> None:
     assert source.computed_bytes > 1e9
     for variant in source.variants:
         assert source.variant(variant.name) == variant
-        assert source.variant_for(variant.tasks[0]).repo
         assert variant.revision == "main" or len(variant.revision) == 40
 
 
@@ -94,7 +93,7 @@ def test_the_engines_that_were_asked_for_are_there() -> None:
     found = sources()
     assert next(iter(found)) == "ltx-video-2b"
     assert {"wan2.1-1.3b", "wan2.2-5b", "ltx-2", "wan2.2-a14b"} < set(found)
-    assert found["wan2.2-a14b"].variant_for("image").repo == "Wan-AI/Wan2.2-I2V-A14B-Diffusers"
+    assert found["wan2.2-a14b"].variant("image").repo == "Wan-AI/Wan2.2-I2V-A14B-Diffusers"
     assert not found["ltx-2"].variant().gated
     assert found["ltx-2"].variant("2.5").gated
     assert found["ltx-2"].licence.accept
@@ -107,11 +106,9 @@ def test_what_has_no_download_says_so(engine: str) -> None:
         find_source(engine)
 
 
-def test_unknown_variants_and_tasks_name_the_known_ones() -> None:
+def test_unknown_variants_name_the_known_ones() -> None:
     with pytest.raises(BadRequest, match="upscaler"):
         find_source("ltx-2").variant("3")
-    with pytest.raises(BadRequest, match="text"):
-        find_source("wan2.1-1.3b").variant_for("image")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,17 @@ def test_every_rung_lowers_a_peak_and_keeps_the_story() -> None:
         assert max(steps[-1].peak_bytes.values()) < max(steps[0].peak_bytes.values()) / 4
 
 
+def test_what_relieves_the_stage_that_ran_out_goes_first() -> None:
+    plan = dataclasses.replace(roomy("ltx-2", width=1280, height=704), batch=1)
+    for stage, word in (("denoise", "only the weights"), ("decode", "in tiles"), ("", "in tiles")):
+        below = cheaper(predict(plan), stage)
+        assert below is not None
+        assert word in below.because[-1]
+    # What relieves only others is better than nothing.
+    last = walk(plan)[-2]
+    assert cheaper(last, "no such stage") == cheaper(last)
+
+
 def with_ram(plan: Plan, ram_gb: float) -> Plan:
     """Return `plan` on a machine of less RAM."""
     assert plan.basis is not None

@@ -90,6 +90,13 @@ def test_guidance_doubles_the_batch_only_of_a_model_that_is_guided_in_one_batch(
         assert twice.stage_seconds["denoise"] > 1.5 * once.stage_seconds["denoise"]
 
 
+def test_only_the_denoiser_takes_several_clips_at_once() -> None:
+    one = roomy("ltx-2", 768, 512)
+    four = placed(dataclasses.replace(one, batch=4), "model").peak_bytes
+    alone = placed(one, "model").peak_bytes
+    assert [four[stage] > alone[stage] for stage in STAGES] == [False, False, True, False]
+
+
 def test_apple_has_one_pool_and_slices_attention() -> None:
     machine = dataclasses.replace(
         imagine(64, 96), device="mps", name="Apple GPU", dtypes=("float32", "float16")

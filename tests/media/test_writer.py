@@ -221,10 +221,12 @@ def test_unknown_suffixes_and_shapes_of_sound_are_refused(tmp_path, moving):
 
 
 _ENDLESS = """
-import itertools, sys
+import itertools, signal, sys
 import numpy as np
 from pathlib import Path
 from aiprod_studio.media.writer import write_video
+# Whoever runs in the background of a shell is born deaf to it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 frame = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 write_video(Path(sys.argv[1]), itertools.repeat(frame), 24, np.zeros((1, 99999), np.float32))
 """

@@ -7,11 +7,11 @@ from aiprod_studio.errors import BadRequest
 from aiprod_studio.training.lexicon import (
     PHRASE_KINDS,
     SLOTS,
+    known_names,
     languages,
     load_lexicon,
     load_names,
     nearest_written,
-    known_names,
     written_languages,
 )
 from aiprod_studio.training.world import load_world

@@ -79,3 +79,9 @@ def test_what_a_language_lacks_is_english(tmp_path: Path) -> None:
         "Erstellen",
         "Library",
     ]
+
+
+def test_values_of_several_words_keep_their_order_in_arabic() -> None:
+    assert "\u206846 min 35 s\u2069" in Texts("ar")("board.left", time="46 min 35 s")
+    assert Texts("ar")("share.password", password="abc-def").endswith("abc-def")
+    assert Texts("en")("board.left", time="46 min 35 s") == "46 min 35 s left"

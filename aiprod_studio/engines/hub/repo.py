@@ -68,11 +68,19 @@ def repo_source(engine: str) -> Source:
 
 
 def repo_card(engine: str) -> ModelCard:
-    """Return a careful card of a repository that is on this disk; raises as `find_folder`."""
+    """Return a careful card of a repository that is on this disk.
+
+    Raises as `find_folder`, and `ModelUnavailable` where it has no weights that can be read.
+    """
     folder = find_folder(engine, "text")
     vae = _read(folder / "vae" / "config.json")
     parts = {path.name: _count(path) for path in sorted(folder.iterdir()) if path.is_dir()}
     parts = {name: count for name, count in parts.items() if count}
+    if not parts:
+        raise ModelUnavailable(
+            f"{engine.removeprefix(HUB)} has no weights in safetensors files. Choose another "
+            "repository."
+        )
     denoisers = {name: count for name, count in parts.items() if name.startswith("transformer")}
     largest = max(denoisers or parts, key=lambda name: parts[name])
     config = _read(folder / largest / "config.json")

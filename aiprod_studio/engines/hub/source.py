@@ -76,14 +76,6 @@ class Source:
             raise BadRequest(f"{self.engine} has no variant {name!r}. Choose one of: {known}.")
         return found[0]
 
-    def variant_for(self, task: str) -> Variant:
-        """Return the first variant that can do `task`; raises `BadRequest` if none can."""
-        found = [one for one in self.variants if task in one.tasks]
-        if not found:
-            known = ", ".join(dict.fromkeys(task for one in self.variants for task in one.tasks))
-            raise BadRequest(f"{self.engine} cannot do {task!r}. Choose one of: {known}.")
-        return found[0]
-
 
 def find_source(engine: str) -> Source:
     """Return where an engine's weights come from; `BadRequest` names those with a download."""

@@ -29,7 +29,7 @@ BRISK = Manners(tries=2, pause_seconds=0.5)
 def build(bench: Bench, page: Page) -> None:
     """Lay out the tab and connect it."""
     shelf = html_block("as-models", script=read_script("wire.js"))
-    with gr.Row(elem_classes="as-columns"):
+    with gr.Row(elem_classes="as-columns as-even"):
         with gr.Column(scale=6, min_width=320, elem_classes="as-panel"):
             folder = _lay_folder(bench)
         with gr.Column(scale=6, min_width=320, elem_classes="as-panel"):

@@ -13,6 +13,7 @@ from aiprod_studio.ui.prefs import Prefs, load_prefs, save_prefs
 from aiprod_studio.ui.texts import LANGUAGES, choose_language
 
 REFRESH_SECONDS = 3.0
+TO_END = "() => { document.querySelector('#as-log textarea').scrollTop = 1e6; }"
 COPY = "(text) => { navigator.clipboard.writeText(text); return text; }"
 
 
@@ -60,7 +61,9 @@ def build(bench: Bench, page: Page) -> None:
         say.turn(choose_language(code))
         gr.Info(say("system.language_kept"), title=NAME, duration=5)
 
-    page.tab.select(bench.told(enter), None, [memory, facts, log, report], **ASKED)
+    page.tab.select(bench.told(enter), None, [memory, facts, log, report], **ASKED).then(
+        None, js=TO_END
+    )
     language.input(bench.told(keep), language, None, concurrency_limit=1, **ASKED)
     copy.click(None, report, report, js=COPY, **ASKED)
     gr.Timer(REFRESH_SECONDS).tick(
