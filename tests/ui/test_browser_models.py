@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from aiprod_studio.engines.catalog import cards
 from tests.loopback_hub import File, LoopbackHub, Repo
 from tests.ui.conftest import FILES, PATIENCE_MS, REPO, Served, run_studio
 
@@ -68,7 +69,7 @@ def test_a_download_is_paused_found_again_checked_and_deleted(
 ) -> None:
     hub.fault(LARGE, bytes_per_second=15_000, times=None)  # slower than any page opens
     page = open_models(browser, studio)
-    expect(page.locator(".as-offer")).to_have_count(6)
+    expect(page.locator(".as-offer")).to_have_count(len(cards()))
     expect(page.locator("[data-engine=starter]")).to_contain_text("Comes with the studio")
     one = ware(page, "wan2.1-1.3b/text")
     expect(one).to_contain_text("Not on this disk, about")

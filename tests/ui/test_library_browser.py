@@ -98,7 +98,7 @@ def test_a_clip_that_is_dropped_gives_its_settings_back(page: Page, tmp_path: Pa
     prompt = page.get_by_label("Prompt")
     expect(prompt).to_be_visible()
     expect(prompt).to_have_value("a lighthouse in the snow")
-    expect(page.get_by_label("Seed")).to_have_value("77")
+    expect(page.get_by_role("spinbutton", name="Seed")).to_have_value("77")
     expect(page.get_by_label("Size")).to_have_value("64x64")
 
 
