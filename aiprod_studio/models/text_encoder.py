@@ -14,6 +14,9 @@ from aiprod_studio.models import tokens as written
 from aiprod_studio.models.tokens import FIRST_CHARACTER, MARK, PADDING, Vocabulary
 
 
+NAMED = 6.0  # what a row's score gains where the prompt has its name; one that is sure has about 16
+
+
 @dataclass(frozen=True)
 class TextEncoderConfig:
     """Sizes, the video terms that are tokens of their own, and the names of each known thing.
@@ -107,11 +110,27 @@ class TextEncoder(nn.Module):
         gathered = self.gather(tokens)
         said = []
         rows = torch.split(self.codebook, list(self.config.choices))
-        for register, row in zip(gathered.unbind(1), rows, strict=False):
-            scores = register @ row.T / register.shape[-1] ** 0.5
+        named = self._named(tokens)
+        for register, row, known in zip(gathered.unbind(1), rows, named, strict=False):
+            scores = register @ row.T / register.shape[-1] ** 0.5 + NAMED * known
             said.append(scores.float().softmax(dim=-1).to(row.dtype) @ row)
         features = torch.cat([*(one.unsqueeze(1) for one in said), gathered[:, len(said) :]], dim=1)
         return features, features.mean(dim=1)
+
+    def _named(self, tokens: Tensor) -> list[Tensor]:
+        """Return for each register with choices which of its rows `[B, rows]` a name names.
+
+        What can be named stands in the order of the registers; a register's last row, that nothing
+        is said, has no name.
+        """
+        found = torch.zeros(len(tokens), 1 + len(self.config.names), device=tokens.device)
+        found.scatter_(1, tokens // MARK, 1.0)
+        rows, first = [], 1
+        for choices in self.config.choices:
+            known = found[:, first : first + choices - 1]
+            rows.append(F.pad(known, (0, choices - known.shape[1])))
+            first += choices - 1
+        return rows
 
     def gather(self, tokens: Tensor) -> Tensor:
         """Map `[B, L]` to what the registers gather `[B, R, D]`, before they choose."""

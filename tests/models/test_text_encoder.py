@@ -45,3 +45,16 @@ def test_a_register_with_choices_says_a_row_of_the_codebook():
     torch.testing.assert_close(features[:, 0], encoder.codebook[:4][chosen], atol=2.0, rtol=0.1)
     torch.testing.assert_close(features[:, 2], gathered[:, 2])
     torch.testing.assert_close(pooled, features.mean(dim=1))
+
+
+def test_a_name_in_the_prompt_tips_the_scale_for_its_row():
+    torch.manual_seed(0)
+    config = dataclasses.replace(TINY, choices=(3, 2), names=(("dog", "perro"), ("cat",), ("sea",)))
+    encoder = TextEncoder(config).eval()
+    encoder.codebook.copy_(torch.randn(5, 12))
+    with torch.no_grad():
+        cat = encoder(tokenise(["un cat"], config))[0]
+        dog, sea = encoder(tokenise(["el perro", "the sea"], config))[0]
+    assert torch.allclose(dog[0], encoder.codebook[0], atol=0.3)
+    assert torch.allclose(cat[0, 0], encoder.codebook[1], atol=0.3)
+    assert torch.allclose(sea[1], encoder.codebook[3], atol=0.3)
