@@ -83,7 +83,7 @@ class Served:
         return f"http://127.0.0.1:{self.port}/"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with run_studio(tmp_path_factory.mktemp("studio")) as served:
         yield served
