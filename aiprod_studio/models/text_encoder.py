@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from aiprod_studio.models import tokens as written
 from aiprod_studio.models.tokens import FIRST_CHARACTER, MARK, PADDING, Vocabulary
 
-NAMED = 12.0  # what a row's score gains where the prompt has its name; one that is sure has about 16
+NAMED = 12.0  # what a row's score gains where the prompt has its name; a sure one has about 16
 
 
 @dataclass(frozen=True)
