@@ -7,6 +7,7 @@ import errno
 import gc
 import logging
 import sys
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -134,8 +135,29 @@ class Resumable(Parts, Protocol):
 
 @runtime_checkable
 class Batching(Resumable, Protocol):
-    """Parts whose denoiser takes several clips of one shape at once."""
+    """Parts whose denoiser takes several clips of one shape at once; one alone is a batch of one.
 
+    A family's parts inherit from it.
+    """
+
+    def denoise(
+        self,
+        text: Text,
+        nothing: Text,
+        given: Given,
+        request: Request,
+        plan: Plan,
+        on_step: OnStep,
+        on_point: OnPoint | None = None,
+        start: Point | None = None,
+    ) -> Latents:
+        """Return the latents of one clip; `on_point` gets a point before `on_step` tells of it."""
+        starts = None if start is None else [start]
+        return self.denoise_together(
+            [text], nothing, [given], [request], plan, on_step, alone(on_point), starts
+        )[0]
+
+    @abstractmethod
     def denoise_together(
         self,
         texts: Sequence[Text],

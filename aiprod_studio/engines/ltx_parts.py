@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from abc import ABC
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,15 +10,12 @@ import torch
 from torch import Tensor
 
 from aiprod_studio.engines.engine import (
+    Batching,
     Frame,
     Frames,
     Given,
     Latents,
-    OnPoints,
-    OnStep,
     Pictures,
-    Text,
-    alone,
 )
 from aiprod_studio.engines.loras import Lora, OnBytes
 from aiprod_studio.engines.ltx_video import (
@@ -33,12 +29,12 @@ from aiprod_studio.engines.ltx_video import (
 from aiprod_studio.engines.preview import fit_colours, paint
 from aiprod_studio.engines.recipes import Recipe, follow, schedule
 from aiprod_studio.engines.weights import Components
-from aiprod_studio.sampling.solvers import OnPoint, Point
+from aiprod_studio.sampling.solvers import Point
 from aiprod_studio.types import ModelCard, Plan, Request
 
 
 @dataclass
-class LTXBase(ABC):
+class LTXBase(Batching, ABC):
     """The loaded networks of either family as graph steps call them.
 
     `colours` is what latents look like, for previews where the decoder has no place.
@@ -70,37 +66,6 @@ class LTXBase(ABC):
     def prepare(self, picture: Frame) -> Frame:
         """Return a picture as those that the denoiser was trained with."""
         return picture
-
-    def denoise(
-        self,
-        text: Text,
-        nothing: Text,
-        given: Given,
-        request: Request,
-        plan: Plan,
-        on_step: OnStep,
-        on_point: OnPoint | None = None,
-        start: Point | None = None,
-    ) -> Latents:
-        """Return the latents of one clip, picture and sound denoised together."""
-        starts = None if start is None else [start]
-        return self.denoise_together(
-            [text], nothing, [given], [request], plan, on_step, alone(on_point), starts
-        )[0]
-
-    @abstractmethod
-    def denoise_together(
-        self,
-        texts: Sequence[Text],
-        nothing: Text,
-        given: Sequence[Given],
-        requests: Sequence[Request],
-        plan: Plan,
-        on_step: OnStep,
-        on_points: OnPoints | None = None,
-        starts: Sequence[Point] | None = None,
-    ) -> list[Latents]:
-        """Return the latents of clips of one shape, each from the noise of its own seed."""
 
     def preview(self, point: Point, request: Request, plan: Plan) -> Frame:
         """Return the first frame `[H, W, 3]` of the clean prediction at a point.

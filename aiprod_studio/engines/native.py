@@ -13,6 +13,7 @@ from torch import Tensor
 
 from aiprod_studio.engines.bundle import Networks, load_bundle
 from aiprod_studio.engines.engine import (
+    Batching,
     Frame,
     Frames,
     Given,
@@ -22,7 +23,6 @@ from aiprod_studio.engines.engine import (
     Pictures,
     Sound,
     Text,
-    alone,
     empty_cache,
 )
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, latent_count
@@ -30,7 +30,7 @@ from aiprod_studio.models.text_encoder import tokenise
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
 from aiprod_studio.sampling.guidance import guided
 from aiprod_studio.sampling.schedules import shifted
-from aiprod_studio.sampling.solvers import OnPoint, Point, sample_multistep
+from aiprod_studio.sampling.solvers import Point, sample_multistep
 from aiprod_studio.sampling.tiling import Tiling, decode_stream
 from aiprod_studio.types import ModelCard, Plan, Request
 
@@ -55,7 +55,7 @@ class NativeEngine:
 
 
 @dataclass(frozen=True)
-class NativeParts:
+class NativeParts(Batching):
     """The loaded networks as graph steps call them."""
 
     networks: Networks
@@ -74,27 +74,6 @@ class NativeParts:
         video = torch.tensor(pictures.first, device=self.device).permute(2, 0, 1)[None, :, None]
         with torch.inference_mode():
             return {"first": self.networks.video_vae.encode(video.float() / 127.5 - 1)}
-
-    def denoise(
-        self,
-        text: Text,
-        nothing: Text,
-        given: Given,
-        request: Request,
-        plan: Plan,
-        on_step: OnStep,
-        on_point: OnPoint | None = None,
-        start: Point | None = None,
-    ) -> Latents:
-        """Return the latents of one clip, picture and sound denoised together.
-
-        `on_point` gets what the solver carries after each step, before `on_step` tells of it;
-        a run that goes on from `start`, one of those points, gives the same latents.
-        """
-        starts = None if start is None else [start]
-        return self.denoise_together(
-            [text], nothing, [given], [request], plan, on_step, alone(on_point), starts
-        )[0]
 
     def denoise_together(
         self,

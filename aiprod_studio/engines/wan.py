@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from aiprod_studio.engines.engine import (
+    Batching,
     Frame,
     Frames,
     Given,
@@ -26,7 +27,6 @@ from aiprod_studio.engines.engine import (
     Pictures,
     Sound,
     Text,
-    alone,
 )
 from aiprod_studio.engines.loras import Lora, OnBytes
 from aiprod_studio.engines.preview import fit_colours, paint
@@ -34,7 +34,7 @@ from aiprod_studio.engines.schedulers import carried, restore
 from aiprod_studio.engines.wan_flow import Flow
 from aiprod_studio.engines.weights import Components, FindFolder, open_components
 from aiprod_studio.hardware.memory import basis_of
-from aiprod_studio.sampling.solvers import OnPoint, Point
+from aiprod_studio.sampling.solvers import Point
 from aiprod_studio.sampling.tiling import Tiling, decode_stream, encode_tiled
 from aiprod_studio.types import ModelCard, Plan, Request
 
@@ -67,7 +67,7 @@ class WanEngine:
 
 
 @dataclass
-class WanParts:
+class WanParts(Batching):
     """The networks as graph steps call them."""
 
     engine: WanEngine
@@ -128,23 +128,6 @@ class WanParts:
         if last:
             mask[:, 3, -1] = 1
         return {"beside": torch.cat([mask, latents], dim=1)}
-
-    def denoise(
-        self,
-        text: Text,
-        nothing: Text,
-        given: Given,
-        request: Request,
-        plan: Plan,
-        on_step: OnStep,
-        on_point: OnPoint | None = None,
-        start: Point | None = None,
-    ) -> Latents:
-        """Return the latents of one clip, as diffusers' own pipeline makes them."""
-        starts = None if start is None else [start]
-        return self.denoise_together(
-            [text], nothing, [given], [request], plan, on_step, alone(on_point), starts
-        )[0]
 
     def denoise_together(
         self,
