@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -22,6 +23,11 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     settings.cache_clear()
     yield
     settings.cache_clear()
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, as what a shell starts in the background, and its children, does not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def sees_gpu() -> bool:

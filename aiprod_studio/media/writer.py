@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -154,7 +157,10 @@ def _write(
         raise MediaError("There are no frames to write. Render at least one.")
     check_frame(first)
     options = _container_options(form, fps, None if sound is None else sound[1])
-    with av.open(f"file:{path}", "w", format=form.container, options=options) as container:
+    with (
+        _interrupt_kept() as heed,
+        av.open(f"file:{path}", "w", format=form.container, options=options) as container,
+    ):
         container.metadata.update(metadata)
         video = _add_video(container, form, first, fps, crf)
         track = None if sound is None else _add_sound(container, form, *sound)
@@ -162,6 +168,7 @@ def _write(
         for picture in _pictures(chain([first], rest), video, fps):
             container.mux(video.encode(picture))
             count += 1
+            heed()
             if track is not None:
                 track.extend(math.floor(count / fps * track.rate))
         if track is not None:
@@ -169,6 +176,27 @@ def _write(
             container.mux(track.stream.encode(None))
         container.mux(video.encode(None))
     return count
+
+
+@contextmanager
+def _interrupt_kept() -> Iterator[Callable[[], None]]:
+    """Keep a Ctrl-C back and yield the function that raises it: PyAV loses what is raised in it."""
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: None
+        return
+    asked = threading.Event()
+
+    def heed() -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, lambda _number, _frame: asked.set())
+    try:
+        yield heed
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        heed()
 
 
 def _container_options(form: _Format, fps: Fraction, sample_rate: int | None) -> dict[str, str]:

@@ -4,6 +4,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -221,12 +222,10 @@ def test_unknown_suffixes_and_shapes_of_sound_are_refused(tmp_path, moving):
 
 
 _ENDLESS = """
-import itertools, signal, sys
+import itertools, sys
 import numpy as np
 from pathlib import Path
 from aiprod_studio.media.writer import write_video
-# Whoever runs in the background of a shell is born deaf to it.
-signal.signal(signal.SIGINT, signal.default_int_handler)
 frame = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
 write_video(Path(sys.argv[1]), itertools.repeat(frame), 24, np.zeros((1, 99999), np.float32))
 """
@@ -242,10 +241,26 @@ def test_a_killed_write_leaves_no_final_file(tmp_path, number, left):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(number)
-        assert process.wait(30) != 0
+        try:
+            assert process.wait(30) != 0
+        finally:
+            process.kill()
     remains = list(tmp_path.iterdir())
     assert len(remains) == left
     assert all(file.name.startswith(".") for file in remains)
+
+
+def test_no_ctrl_c_is_lost_in_the_encoder(tmp_path):
+    frame = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    sound = np.zeros((1, 99_999), np.float32)
+    for wait in np.linspace(0.02, 0.08, 40):
+        frames = itertools.repeat(frame, 20_000)
+        strike = threading.Timer(wait, os.kill, (os.getpid(), signal.SIGINT))
+        strike.start()
+        with pytest.raises(KeyboardInterrupt):
+            write_video(tmp_path / "a.mp4", frames, 24, sound)
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 _FULL = """
