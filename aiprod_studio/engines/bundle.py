@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
+from aiprod_studio.engines.tensors import write_tensors
 from aiprod_studio.errors import ModelUnavailable
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
@@ -47,7 +47,7 @@ class Networks:
 
 def save_bundle(path: Path, networks: Networks, parts: Sequence[str] = tuple(_KINDS)) -> None:
     """Write the networks, or some `parts` of them, small: weight matrices of `_EIGHT_BIT` parts as
-    int8 with a scale per row, all else as 16-bit floats; the file appears only when it is whole.
+    int8 with a scale per row, all else as 16-bit floats; raises as `write_tensors` does.
     """
     tensors = {}
     configs = {}
@@ -60,15 +60,13 @@ def save_bundle(path: Path, networks: Networks, parts: Sequence[str] = tuple(_KI
             if part in _EIGHT_BIT and value.ndim > 1:
                 scale = value.flatten(1).abs().amax(dim=1).clamp(min=1e-8) / 127
                 rows = value / scale.view(-1, *[1] * (value.ndim - 1))
-                tensors[f"{part}.{name}"] = rows.round().to(torch.int8).contiguous()
+                tensors[f"{part}.{name}"] = rows.round().to(torch.int8)
                 tensors[f"{part}.{name}{_SCALE}"] = scale
             else:
-                tensors[f"{part}.{name}"] = value.half().contiguous()
+                tensors[f"{part}.{name}"] = value.half()
     config = json.dumps(configs, ensure_ascii=False)
     header = {"format": FORMAT, "licence": LICENCE, "config": config}
-    part_path = path.with_suffix(".part")
-    save_file(tensors, part_path, metadata=header)
-    part_path.replace(path)
+    write_tensors(path, tensors, header)
 
 
 def load_bundle(path: Path, device: str = "cpu") -> Networks:

@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aiprod_studio.engines.blocks import blocks_of
 from aiprod_studio.engines.hub.copies import converted_folder
+from aiprod_studio.engines.tensors import write_tensors
 from aiprod_studio.errors import ModelUnavailable, StudioError
-from aiprod_studio.media.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +129,7 @@ def _write(block: nn.Module, path: Path) -> None:
     state = {f"{_PREFIX}{name}": tensor for name, tensor in block.state_dict().items()}
     tensors, facts = flatten_tensor_state_dict(state)
     try:
-        with replacing(path) as temporary:
-            save_file({name: one.contiguous() for name, one in tensors.items()}, temporary, facts)
+        write_tensors(path, tensors, facts)
     except StudioError as error:
         log.warning("The converted weights are not kept: %s", error)
 

@@ -19,8 +19,9 @@ from diffusers.loaders.single_file_utils import (
     convert_ltx_vae_checkpoint_to_diffusers,
 )
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from aiprod_studio.engines.tensors import write_tensors
 from aiprod_studio.errors import DoesNotFit, ModelUnavailable
 from aiprod_studio.settings import settings
 
@@ -82,7 +83,7 @@ def _write(file: Path, folder: Path, sizes: Mapping[str, Mapping[str, Any]]) -> 
         if {key: value.shape for key, value in parts[name].items()} != wanted:
             raise _foreign(file)
         network.save_config(folder / name)
-        save_file(parts[name], folder / name / "diffusion_pytorch_model.safetensors")
+        write_tensors(folder / name / "diffusion_pytorch_model.safetensors", parts[name])
     (folder / "model_index.json").write_text(json.dumps(INDEX), encoding="utf-8")
 
 

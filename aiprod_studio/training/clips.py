@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
+from aiprod_studio.engines.tensors import write_tensors
 from aiprod_studio.errors import BadRequest, MediaError
 from aiprod_studio.media.audio import fitted, read_audio
-from aiprod_studio.media.files import replacing
 from aiprod_studio.media.images import Frame, fit
 from aiprod_studio.media.video import probe, read_frames
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
@@ -67,8 +67,7 @@ class Shelf:
 
     def put(self, key: str, rows: Rows) -> None:
         """Keep rows under a key, whole or not at all."""
-        with replacing(self._path(key)) as temporary:
-            save_file({name: values.contiguous() for name, values in rows.items()}, temporary)
+        write_tensors(self._path(key), rows)
 
     def get(self, key: str, make: Callable[[], Rows] | None = None) -> Rows:
         """Return the rows of a key, made and kept first where there are none."""

@@ -69,7 +69,7 @@ def paint_sky(backdrop: Backdrop, dice: torch.Generator) -> Tensor:
     sky = (upper * (1 - y) + lower * y).expand(3, backdrop.height, backdrop.width).clone()
     dark = space or backdrop.hour == NIGHT
     if dark:
-        stars = torch.rand(sky.shape[1:], generator=dice) > 0.994
+        stars = scatter(backdrop.height, backdrop.width, dice) > 0.994
         sky += stars.float() * (1 - 0.7 * y[0]) * 0.8
     _light(sky, backdrop, dark, dice)
     if not space:
@@ -114,6 +114,23 @@ def paint_ground(backdrop: Backdrop, dice: torch.Generator) -> Tensor:
     rgb = far * (1 - ground) + colour * light * ground
     alpha = torch.maximum(ridge, ground).expand(1, H, W)
     return torch.cat([rgb.clamp(0, 1) * alpha, alpha])
+
+
+def scatter(height: int, width: int, dice: torch.Generator) -> Tensor:
+    """Return random specks `[H, W]` in 0…1, as large in the frame whatever its size in pixels."""
+    side = _speck(height, width)
+    specks = torch.rand(-(-height // side), -(-width // side), generator=dice)
+    return _grown(specks, side, side, height, width)
+
+
+def _speck(height: int, width: int) -> int:
+    """Return the side in pixels of the smallest thing in a frame."""
+    return max(1, min(height, width) // 128)
+
+
+def _grown(cells: Tensor, rows: int, columns: int, height: int, width: int) -> Tensor:
+    """Return cells grown to so many pixels each, cut to `[H, W]`."""
+    return cells.repeat_interleave(rows, 0).repeat_interleave(columns, 1)[:height, :width]
 
 
 def _rgb(code: str) -> Tensor:
@@ -169,11 +186,11 @@ def _boards(depth: Tensor, width: int) -> Tensor:
 
 def _windows(height: int, width: int, dice: torch.Generator) -> Tensor:
     """Return a grid of lit windows `[H, W]` in 0…1."""
-    rows, columns = torch.arange(height).view(height, 1) % 6, torch.arange(width) % 5
-    frame = ((rows < 3) & (columns < 2)).float()
-    on = torch.rand(height // 6 + 1, width // 5 + 1, generator=dice) > 0.45
-    grown = on.float().repeat_interleave(6, 0).repeat_interleave(5, 1)[:height, :width]
-    return frame * grown
+    side = _speck(height, width)
+    rows, columns = torch.arange(height).view(height, 1) // side, torch.arange(width) // side
+    frame = ((rows % 6 < 3) & (columns % 5 < 2)).float()
+    on = torch.rand(height // (6 * side) + 1, width // (5 * side) + 1, generator=dice) > 0.45
+    return frame * _grown(on.float(), 6 * side, 5 * side, height, width)
 
 
 def _line(points: int, width: int, mode: str, dice: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from aiprod_studio.training.painting import HORIZON, HOUR_LIGHT
+from aiprod_studio.training.painting import HORIZON, HOUR_LIGHT, scatter
 
 CLOUDS = {"clear": (0.0, 0.9), "rain": (0.9, 1.0), "snowfall": (0.8, 1.0), "fog": (0.3, 1.0)}
 
@@ -29,7 +29,7 @@ def fall(frames: Tensor, weather: str, hour: int, fps: float, dice: torch.Genera
     if weather not in ("rain", "snowfall"):
         return
     rain = weather == "rain"
-    chance = torch.rand(H, W, generator=dice)
+    chance = scatter(H, W, dice)
     drops = (chance > 0.994) * (0.4 + 100 * (chance - 0.994))
     if rain:
         streak = torch.stack([drops.roll(row, 0) for row in range(max(2, H // 16))]).amax(dim=0)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from aiprod_studio.training.painting import Backdrop, paint_ground, paint_sky
+from aiprod_studio.training.painting import Backdrop, paint_ground, paint_sky, scatter
 from aiprod_studio.training.world import load_world
 
 
@@ -30,3 +30,13 @@ def test_flat_style_has_less_texture():
         ground = paint_ground(Backdrop(place, 0, 0, flat, 64, 64), torch.Generator())
         rough.append(ground[:3, -20:].diff(dim=-1).abs().mean())
     assert rough[1] < 0.2 * rough[0]
+
+
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (300, 515), (130, 128)])
+def test_specks_are_as_large_in_the_frame_at_any_size(height, width):
+    specks = scatter(height, width, torch.Generator().manual_seed(4))
+    assert specks.shape == (height, width)
+    side = min(height, width) // 128
+    small = scatter(-(-height // side), -(-width // side), torch.Generator().manual_seed(4))
+    assert torch.equal(specks[::side, ::side], small)
+    assert torch.equal(specks[side - 1 :: side, ::side], small[: len(specks) // side])
