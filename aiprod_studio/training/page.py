@@ -84,6 +84,18 @@ def read_notes(path: Path) -> list[dict[str, Any]]:
     return notes
 
 
+def read_progress(folder: Path) -> str:
+    """Return a line for each network of a run: its loss when it began, and its latest one."""
+    told = []
+    for name in _read_run(folder)["networks"]:
+        notes = read_notes(folder / f"{name}.jsonl")
+        losses = [note["loss"] for note in notes if note.get("loss") is not None]
+        if losses:
+            steps = f"{_steps(notes)[-1]} steps"
+            told.append(f"{name:<13} loss {losses[0]:8.3f} → {losses[-1]:.3f}   {steps}\n")
+    return "".join(told)
+
+
 def _read_run(folder: Path) -> dict[str, Any]:
     """Return what is trained here; a folder without a `run.json` shows what metrics it has."""
     path = folder / "run.json"

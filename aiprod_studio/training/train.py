@@ -25,7 +25,7 @@ from aiprod_studio.training.loop import Stopped, Task, fit, listening
 from aiprod_studio.training.losses import Pupil, start_from_components
 from aiprod_studio.training.order import Order, open_parser, read_order
 from aiprod_studio.training.page import NAME as PAGE
-from aiprod_studio.training.page import write_page
+from aiprod_studio.training.page import read_progress, write_page
 from aiprod_studio.training.scales import fix_audio_scale, fix_video_scale, some_video
 from aiprod_studio.training.source import Ground
 from aiprod_studio.training.spread import Spread, joined
@@ -144,5 +144,7 @@ def main(argv: Sequence[str]) -> int:
             sys.stderr.write(f"{stopped}\n")
             return 130 if signal.SIGINT in asked else 0
     if spread.leads:
+        if options.demo:
+            sys.stderr.write(read_progress(order.folder))
         sys.stdout.write(f"{order.folder / PAGE if options.demo else bundle}\n")
     return 0

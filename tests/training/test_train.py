@@ -92,3 +92,18 @@ def test_clips_from_a_folder_are_asked_for_by_name(words, tmp_path):
     (tmp_path / "videos").mkdir()
     with pytest.raises(BadRequest, match="There are no videos"):
         main([*words, "--data", str(tmp_path / "videos")])
+
+
+def test_the_demo_tells_that_losses_fell(tmp_path, capsys):
+    assert main(["--demo", "--hours", "0.006", "--folder", str(tmp_path), "--device", "cpu"]) == 0
+    told = capsys.readouterr()
+    assert told.out == f"{tmp_path / 'training.html'}\n"
+    losses = {
+        words[0]: (float(words[2]), float(words[4]))
+        for line in told.err.splitlines()
+        if "→" in line and (words := line.split())
+    }
+    # A slow machine comes to one note only, which is both the first and the last.
+    for name in ("text_encoder", "video_vae", "backbone"):
+        assert losses[name][1] <= losses[name][0]
+    assert any(last < first for first, last in losses.values()), losses
