@@ -19,10 +19,7 @@ PATTERN = "ACAACAAC"  # five of attention, three of convolution
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Latent channels of picture and sound, the text's width, and how wide and deep it is.
-
-    The text's features `apart`, by number, are read as so many `parts` each.
-    """
+    """Latent channels of picture and sound, the text's width, and how wide and deep it is."""
 
     video_channels: int = 64
     audio_channels: int = 16
@@ -30,13 +27,11 @@ class BackboneConfig:
     width: int = 320
     heads: int = 5
     periods: int = 1
-    apart: tuple[int, ...] = ()
-    parts: int = 8
 
     @classmethod
     def starter(cls) -> BackboneConfig:
-        """Return the size that a laptop's processor runs; its features 0 and 8 name subjects."""
-        return cls(apart=(0, 8))
+        """Return the size that a laptop's processor runs."""
+        return cls()
 
     @classmethod
     def base(cls) -> BackboneConfig:
@@ -144,29 +139,6 @@ class Convolution(nn.Module):
         return out
 
 
-class Parts(nn.Module):
-    """Features that name a thing, taken apart: a token looks up the part that lies where it does.
-
-    One feature adds the same to every token that reads it, and a thing differs from place to place.
-    """
-
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__()
-        self.apart, self.parts = list(config.apart), config.parts
-        width = config.text_width
-        self.differ = nn.ModuleList(nn.Linear(width, self.parts * width) for _ in self.apart)
-        for layer in self.differ:
-            nn.init.normal_(layer.weight, std=0.02)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features `[B, R, D]` to these and their parts `[B, R + apart · parts, D]`."""
-        seen = [features]
-        for number, differ in zip(self.apart, self.differ, strict=True):
-            whole = features[:, number]
-            seen.append(whole.unsqueeze(1) + differ(whole).unflatten(1, (self.parts, -1)))
-        return torch.cat(seen, dim=1)
-
-
 class Block(nn.Module):
     """Attention or convolution, the text, and a feed-forward layer, all modulated by time."""
 
@@ -200,7 +172,6 @@ class Backbone(nn.Module):
         self.video_in = nn.Linear(config.video_channels, width)
         self.audio_in = nn.Linear(config.audio_channels, width)
         self.place = nn.Linear(16, width)
-        self.parts = Parts(config)
         self.audio_mark = nn.Parameter(torch.zeros(width))
         self.time = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.pooled = nn.Linear(config.text_width, width)
@@ -239,9 +210,7 @@ class Backbone(nn.Module):
         )
         modulation = self.modulation(when).unflatten(-1, (6, -1))
         cos, sin = _angles(grid, x.shape[-1] // self.config.heads)
-        context = Context(
-            grid, cos.to(x.device), sin.to(x.device), modulation, self.parts(features)
-        )
+        context = Context(grid, cos.to(x.device), sin.to(x.device), modulation, features)
         for block in self.blocks:
             x = block(x, context)
         shift, scale = self.final(when).chunk(2, dim=-1)

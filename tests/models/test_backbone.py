@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from aiprod_studio.models.backbone import Backbone, BackboneConfig, Parts
+from aiprod_studio.models.backbone import Backbone, BackboneConfig
 
 
 @pytest.fixture
 def backbone() -> Backbone:
     torch.manual_seed(0)
-    network = Backbone(BackboneConfig(8, 4, 16, 32, 2, 1, apart=(0,), parts=3)).eval()
+    network = Backbone(BackboneConfig(8, 4, 16, 32, 2, 1)).eval()
     for parameter in network.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)
@@ -47,17 +47,3 @@ def test_one_time_for_all_equals_the_same_time_per_token(backbone):
         clean, _ = backbone(video, audio, torch.full((1, 1), 0.3), words, 8.0)
         same, _ = backbone(video, audio, torch.full((1, 13), 0.3), words, 8.0)
     torch.testing.assert_close(clean, same)
-
-
-def test_one_token_may_read_another_part_of_a_thing_than_the_next():
-    torch.manual_seed(0)
-    parts = Parts(BackboneConfig(text_width=16, apart=(0, 3), parts=4))
-    features = torch.randn(2, 7, 16)
-    with torch.no_grad():
-        seen = parts(features)
-        other = parts(features.clone().index_fill(1, torch.tensor([3]), 0.0))
-    assert seen.shape == (2, 7 + 2 * 4, 16)
-    assert torch.equal(seen[:, :7], features)
-    assert not torch.allclose(seen[:, 7], seen[:, 8])
-    assert torch.equal(seen[:, 7:11], other[:, 7:11])
-    assert not torch.allclose(seen[:, 11:], other[:, 11:])
