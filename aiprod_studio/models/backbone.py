@@ -192,15 +192,19 @@ class Backbone(nn.Module):
         times: Tensor,
         text: tuple[Tensor, Tensor],
         fps: float,
+        window: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the clean latents that the noisy ones hide.
 
         `video` is `[B, C, T, H, W]`, `audio` `[B, C, n]` at 12.5 a second or none, `times` in
         0 (clean) … 1 (noise) `[B, 1]` or one per token `[B, N]` with the video's tokens first,
-        `text` the text encoder's features and pooled vector, `fps` frames a second.
+        `text` the text encoder's features and pooled vector, `fps` frames a second. Where `video`
+        is cut from larger frames, `window` `[B, 4]` tells its corner (y, x) in them and their
+        height and width, all in latents.
         """
         grid = _grid(video, audio, fps)
-        x = self.video_in(video.flatten(2).transpose(1, 2)) + self.place(_places(grid, video))
+        places = self.place(_places(grid, video, window))
+        x = self.video_in(video.flatten(2).transpose(1, 2)) + places
         if audio is not None:
             sound = self.audio_in(audio.transpose(1, 2)) + self.audio_mark.to(x.dtype)
             x = torch.cat([x, sound], dim=1)
@@ -229,16 +233,21 @@ def _grid(video: Tensor, audio: Tensor | None, fps: float) -> Grid:
     return Grid(T, H, W, count, (frames + 0.5) / fps, (torch.arange(count) + 0.5) / 12.5)
 
 
-def _places(grid: Grid, like: Tensor) -> Tensor:
-    """Return features of each video token's place in the frame `[T·H·W, 16]`."""
-    y = (torch.arange(grid.H) + 0.5) / grid.H
-    x = (torch.arange(grid.W) + 0.5) / grid.W
-    scales = math.pi * 2.0 ** torch.arange(4)
-    rows = torch.cat([torch.sin(y[:, None] * scales), torch.cos(y[:, None] * scales)], dim=1)
-    columns = torch.cat([torch.sin(x[:, None] * scales), torch.cos(x[:, None] * scales)], dim=1)
-    shape = (grid.T, grid.H, grid.W, 8)
-    both = [rows[:, None].expand(shape), columns[None, :].expand(shape)]
-    return torch.cat(both, dim=-1).reshape(-1, 16).to(like)
+def _places(grid: Grid, like: Tensor, window: Tensor | None) -> Tensor:
+    """Return features of each video token's place in the frame `[B or 1, T·H·W, 16]`."""
+    if window is None:
+        window = torch.tensor([[0, 0, grid.H, grid.W]])
+    y, x, height, width = window.float().cpu().split(1, dim=1)
+    rows = _marks((torch.arange(grid.H) + y + 0.5) / height)[:, None, :, None]
+    columns = _marks((torch.arange(grid.W) + x + 0.5) / width)[:, None, None, :]
+    shape = (len(window), grid.T, grid.H, grid.W, 8)
+    return torch.cat([rows.expand(shape), columns.expand(shape)], dim=-1).flatten(1, 3).to(like)
+
+
+def _marks(shares: Tensor) -> Tensor:
+    """Return sines and cosines of shares of a side `[B, n]`: `[B, n, 8]`."""
+    turns = shares.unsqueeze(-1) * (math.pi * 2.0 ** torch.arange(4))
+    return torch.cat([torch.sin(turns), torch.cos(turns)], dim=-1)
 
 
 def _waves(values: Tensor, width: int) -> Tensor:

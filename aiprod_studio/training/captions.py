@@ -1,6 +1,7 @@
 """Captions: a scene in words of any language, as people type, sometimes saying less than is seen.
 
-The kinds of `labels` are those of the world, and `others`: the second subject of a relation.
+The kinds of `labels` are those of the world, and `others` and `thirds`: the second and the third
+subject of a relation.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
-from aiprod_studio.errors import BadRequest
 from aiprod_studio.training.lexicon import (
+    NOUN_KINDS,
     PHRASE_KINDS,
     Lexicon,
     languages,
     load_lexicon,
-    load_names,
     nearest_written,
     written_languages,
 )
+from aiprod_studio.training.nouns import Name, list_names, write_noun
 from aiprod_studio.training.world import ABSENT, load_world
 
 __all__ = ["languages", "write_caption", "written_languages"]
@@ -36,6 +37,8 @@ _SILENT = {
     "styles": 0.5,
     "weathers": 0.2,
     "relations": 0.1,
+    "sizes": 0.1,
+    "counts": 0.1,
 }
 # What goes without saying is said less often.
 _USUAL = {
@@ -49,14 +52,6 @@ _FULL_WIDTH = {code: code + 0xFEE0 for code in range(0x21, 0x7F)}
 _HALF_WIDTH = str.maketrans({"，": ", ", "、": ", ", "。": "."})
 _MARKS = re.compile("(?<=[A-Za-zΑ-ωЕе])[\u0300-\u036f]+")  # й and ї are letters of their own
 _ALPHABETS_END = "\u0900"  # below it letters are many and a slip of the finger leaves a word
-
-
-@dataclass(frozen=True)
-class _Name:
-    """A subject's name and whether phrases agree with it in the feminine."""
-
-    text: str
-    feminine: bool
 
 
 @dataclass(frozen=True)
@@ -83,7 +78,7 @@ def write_caption(
     if subject == ABSENT:
         return _describe(None, labels, said, voice, chance), said
     said["subjects"] = subject
-    name = chance.choice(_names(locale)[subject])
+    name = chance.choice(list_names(locale)[subject])
     if speech is None:
         return _rough(name.text, voice.lexicon, chance), said
     return _describe(name, labels, said, voice, chance), said
@@ -112,26 +107,26 @@ def _draw_languages(chance: random.Random, language: str | None) -> tuple[str, s
 
 
 def _describe(
-    name: _Name | None,
+    name: Name | None,
     labels: dict[str, int],
     said: dict[str, int],
     voice: _Voice,
     chance: random.Random,
 ) -> str:
     """Return the whole caption and note in `said` what it says besides the name."""
-    related = _relate(name.text, labels, said, voice, chance) if name else ""
+    related = _relate(name, labels, said, voice, chance) if name else ""
     words = {
         kind: _say(kind, name, labels, said, voice, chance)
-        for kind in voice.phrases
+        for kind in PHRASE_KINDS
         if not (related and kind == "motions")
     }
     motion, place, time = (words.get(kind, "") for kind in ("motions", "places", "times"))
     comma = voice.lexicon.comma
     if name and not related:
         fitting = voice.lexicon.patterns[bool(motion), bool(place), bool(time)]
-        subject = name.text
-        if voice.lexicon.locale == "en":
-            subject = _with_article(subject, chance)
+        subject = _call(name, labels, said, voice, chance)
+        if any(said.get(kind, ABSENT) != ABSENT for kind in NOUN_KINDS):
+            fitting = tuple(pattern for pattern in fitting if "{name}" not in pattern)
         text = chance.choice(fitting).format(
             subject=subject, name=name.text, motion=motion, place=place, time=time
         )
@@ -146,30 +141,48 @@ def _describe(
 
 
 def _relate(
-    subject: str,
+    name: Name,
     labels: dict[str, int],
     said: dict[str, int],
     voice: _Voice,
     chance: random.Random,
 ) -> str:
-    """Return both subjects in their relation, or nothing where there is none to tell."""
+    """Return all subjects in their relation, or nothing where there is none to tell."""
     relation, other = labels.get("relations", ABSENT), labels.get("others", ABSENT)
     if ABSENT in (relation, other) or chance.random() < _SILENT["relations"]:
         return ""
-    table = load_world().kinds.get("relations", ())
-    templates = voice.lexicon.relations.get(table[relation].id, ()) if table else ()
+    lexicon = voice.lexicon
+    templates = lexicon.relations.get(load_world().relations[relation].id, ())
     if not templates:
         return ""
-    second = chance.choice(_names(voice.lexicon.locale)[other]).text
-    if voice.lexicon.locale == "en":
-        subject, second = _with_article(subject, chance), _with_article(second, chance)
+    names = list_names(lexicon.locale)
+    second = chance.choice(names[other])
+    subject = _call(name, labels, said, voice, chance)
+    others = write_noun(second, "", "", lexicon.locale, chance)
     said["relations"], said["others"] = relation, other
-    return chance.choice(templates).format(subject=subject, other=second)
+    third = labels.get("thirds", ABSENT)
+    if third != ABSENT:
+        one = write_noun(chance.choice(names[third]), "", "", lexicon.locale, chance)
+        others = lexicon.both.format(first=others, second=one)
+        said["thirds"] = third
+    return chance.choice(templates).format(subject=subject, other=others)
+
+
+def _call(
+    name: Name,
+    labels: dict[str, int],
+    said: dict[str, int],
+    voice: _Voice,
+    chance: random.Random,
+) -> str:
+    """Return what the first subject is called, with its size and number where they are said."""
+    size, count = (_say(kind, name, labels, said, voice, chance) for kind in NOUN_KINDS)
+    return write_noun(name, size, count, voice.lexicon.locale, chance)
 
 
 def _say(
     kind: str,
-    name: _Name | None,
+    name: Name | None,
     labels: dict[str, int],
     said: dict[str, int],
     voice: _Voice,
@@ -177,21 +190,14 @@ def _say(
 ) -> str:
     """Return a phrase for what is seen of one kind, or nothing where the caption is silent."""
     concept = labels.get(kind, ABSENT)
-    if concept == ABSENT or chance.random() < _silence(kind)[concept]:
+    if concept == ABSENT:
         return ""
     engine = kind == "motions" and _has_engine(labels.get("subjects", ABSENT))
     phrases = (voice.engine_motions if engine else voice.phrases[kind])[concept]
-    if not phrases:
+    if not phrases or chance.random() < _silence(kind)[concept]:
         return ""
     said[kind] = concept
     return chance.choice(phrases)[name is not None and name.feminine]
-
-
-def _with_article(name: str, chance: random.Random) -> str:
-    article = "an" if name[0] in "aeiouAEIOU" else "a"
-    if name.endswith("ies"):
-        article = "some"
-    return chance.choice((f"{article} {name}", f"{article} {name}", f"the {name}", name))
 
 
 @cache
@@ -219,30 +225,13 @@ def _has_engine(subject: int) -> bool:
 
 
 @cache
-def _names(locale: str) -> tuple[tuple[_Name, ...], ...]:
-    """Return the names of the subjects by class number, in English where the locale has none."""
-    if locale not in languages():
-        raise BadRequest(f"No names are known in '{locale}'. Choose one of languages().")
-    table, english = load_names()[locale], load_names()["en"]
-    near = load_lexicon(nearest_written(locale))
-    return tuple(
-        tuple(
-            _Name(text, near.is_feminine(subject.id, text))
-            for text in table.get(subject.id) or english[subject.id]
-        )
-        for subject in load_world().subjects
-    )
-
-
-@cache
 def _voice(locale: str) -> _Voice:
     """Return a written language with its phrases in the order of the world's class numbers."""
     lexicon = load_lexicon(locale)
     kinds = load_world().kinds
     phrases = {
         kind: tuple(_pairs(lexicon, kind, concept.id) for concept in kinds[kind])
-        for kind in PHRASE_KINDS
-        if kind in kinds
+        for kind in (*PHRASE_KINDS, *NOUN_KINDS)
     }
     engines = tuple(
         _pairs(lexicon, "motions", f"{motion.id}-engine") or pairs

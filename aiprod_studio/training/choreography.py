@@ -16,9 +16,10 @@ _MIDDLE = 1.0  # the second around which subjects and camera move
 
 @dataclass(frozen=True)
 class Path:
-    """A subject over time, each `[B, T]`: centre, height above ground, size, turn, squash.
+    """A subject over time, each `[B, T]`: centre, height above ground, size, turn, squash, depth.
 
     Lengths are shares of the frame; a negative size mirrors the artwork, which looks to the left.
+    `depth` is how far up the frame its ground lies.
     """
 
     x: Tensor
@@ -26,6 +27,7 @@ class Path:
     size: Tensor
     turn: Tensor
     squash: Tensor
+    depth: Tensor
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def choreograph(
         phase=phase.squeeze(1),
         landing=_first_time(fall >= 1, t),
     )
-    return Path(x, lift, size * -side, turn, squash), events
+    return Path(x, lift, size * -side, turn, squash, torch.zeros_like(x)), events
 
 
 def pair(relations: Tensor, path: Path, dice: torch.Generator) -> tuple[Path, Path]:
@@ -164,16 +166,16 @@ def look(cameras: Tensor, path: Path, time: Tensor, dice: torch.Generator) -> Vi
 
 def stand(path: Path, view: View, aspect: float) -> Pose:
     """Return a subject as the camera sees it; `aspect` is the frame's height over its width."""
-    base = 0.88 - view.tilt * 0.5
+    ground = 0.88 - view.tilt * 0.5 - path.depth
     nearer = 1 + view.zoom * 0.6
     height = path.size.abs() * nearer
     tall = height * path.squash
     return Pose(
         x=(path.x - view.pan * 0.5 - 0.5) * nearer + 0.5,
-        y=base - path.lift - tall / 2,
+        y=ground - path.lift - tall / 2,
         wide=height * aspect * (2 - path.squash),
         tall=tall,
-        ground=base.expand_as(path.x),
+        ground=ground,
         lift=path.lift,
         turn=path.turn,
         side=path.size.sign(),

@@ -24,7 +24,14 @@ _UNSAID = {
     ("styles", "glossy"): 0.7,
     ("weathers", "clear"): 0.7,
     ("relations", "alone"): 1.0,
+    ("sizes", "usual"): 1.0,
+    ("counts", "one"): 1.0,
 }
+# In the order of their registers, which trained networks know them by: new kinds come last.
+_KINDS = (
+    *("subjects", "places", "times", "motions", "cameras", "styles", "weathers", "relations"),
+    *("others", "sizes", "counts", "thirds"),
+)
 
 
 @cache
@@ -36,7 +43,7 @@ def concept_table(kind: str, width: int) -> Tensor:
 
 def kinds() -> tuple[str, ...]:
     """Return the kinds of concept in the order of their registers."""
-    return (*load_world().kinds, "others")
+    return _KINDS
 
 
 def codebook(width: int) -> Tensor:
@@ -45,11 +52,15 @@ def codebook(width: int) -> Tensor:
 
 
 def write_registers(said: dict[str, Tensor], registers: int, width: int) -> Tensor:
-    """Return the features `[B, registers, width]` of what is said, class numbers `[B]` by kind."""
+    """Return the features `[B, registers, width]` of what is said, class numbers `[B]` by kind.
+
+    A register says nothing where its kind is usual in a way that no prompt ever says.
+    """
     batch = len(said["subjects"])
     features = _row("", width).expand(batch, registers, width).clone()
-    for register, (kind, values) in enumerate(said.items()):
-        features[:, register] = concept_table(kind, width)[values]
+    for kind, values in said.items():
+        heard = torch.where(_goes_unsaid(kind)[values] == 1, ABSENT, values)
+        features[:, kinds().index(kind)] = concept_table(kind, width)[heard]
     return features
 
 
@@ -57,18 +68,22 @@ def draw_said(labels: dict[str, Tensor], dice: torch.Generator) -> dict[str, Ten
     """Return what a prompt for these scenes says: what goes without saying often goes unsaid."""
     said = {}
     for kind, values in labels.items():
-        share = torch.full(values.shape, _LEFT_OUT.get(kind, 0.0))
-        for row, concept in enumerate(_concepts(kind)):
-            if (kind, concept.id) in _UNSAID:
-                share[values == row] = _UNSAID[kind, concept.id]
-        left_out = torch.rand(values.shape, generator=dice) < share
+        left_out = torch.rand(values.shape, generator=dice) < _goes_unsaid(kind)[values]
         said[kind] = torch.where(left_out, ABSENT, values)
     return said
 
 
+@cache
+def _goes_unsaid(kind: str) -> Tensor:
+    """Return how often each concept of a kind is left out `[concepts + 1]`; the last: absence."""
+    usual = _LEFT_OUT.get(kind, 0.0)
+    shares = [_UNSAID.get((kind, concept.id), usual) for concept in _concepts(kind)]
+    return torch.tensor([*shares, usual])
+
+
 def _concepts(kind: str) -> tuple[Concept, ...]:
-    """Return the concepts of a kind; `others` are second subjects."""
-    return load_world().kinds["subjects" if kind == "others" else kind]
+    """Return the concepts of a kind; `others` and `thirds` are further subjects."""
+    return load_world().kinds["subjects" if kind in ("others", "thirds") else kind]
 
 
 def _row(name: str, width: int) -> Tensor:

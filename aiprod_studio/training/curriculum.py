@@ -25,7 +25,7 @@ NETWORKS = ("text_encoder", "audio_vae", "video_vae", "backbone", "decoder", "up
 """The order in which networks learn: the backbone reads what the others write."""
 
 _Kind = TypeVar("_Kind")
-_KINDS = tuple(item.name for item in dataclasses.fields(Lesson))
+_KINDS = tuple(item.name for item in dataclasses.fields(Lesson) if item.name != "thirds")
 _SIZES = ("frames", "height", "width", "fps")
 
 
@@ -37,8 +37,9 @@ class Exercise:
     `batch` rows, over all processes; each computes at most `micro` at once (0: all). `rate` is the
     peak learning rate, `ema` the decay of the moving average. `pictures` is the share of steps
     that show `picture_batch` single frames. Scenes have `frames` (0: the phase's), and `window`
-    pixels a side are cut around the subject (0: the whole frame). A scene is drawn about `reuse`
-    times while it is among the last `room`. `whole_world` shows everything, whatever the phase.
+    pixels a side are cut around the subject (0: the whole frame); of the backbone's only the single
+    frames. A scene is drawn about `reuse` times while it is among the last `room`. `whole_world`
+    shows everything, whatever the phase.
     """
 
     steps: int
@@ -131,9 +132,11 @@ def read_curriculum(path: Path) -> Curriculum:
 
 
 def _read_phase(number: int, row: dict[str, Any], where: str) -> Phase:
-    lesson = Lesson(
-        **{kind: _read_ids(kind, row.pop(kind), where) for kind in _KINDS if kind in row}
-    )
+    ids = {kind: _read_ids(kind, row.pop(kind), where) for kind in _KINDS if kind in row}
+    thirds = {"thirds": row.pop("thirds")} if "thirds" in row else {}
+    lesson = _fill(Lesson, {**ids, **thirds}, where)
+    if not 0 <= lesson.thirds <= 1:
+        raise BadRequest(f"{where}: thirds is the share of pairs with a third. Use 0 to 1.")
     size = _fill(SceneSize, {name: row.pop(name) for name in _SIZES if name in row}, where)
     if size.height % SPACE_FACTOR or size.width % SPACE_FACTOR:
         raise BadRequest(f"{where}: use multiples of {SPACE_FACTOR} pixels a side.")

@@ -139,6 +139,22 @@ def cut_windows(rows: Rows, side: int, dice: torch.Generator) -> Rows:
     }
 
 
+def cut_latents(rows: Rows, side: int, dice: torch.Generator) -> Rows:
+    """Return latents and surface cut to `side` cells about the subjects, and which `window` it is.
+
+    That is `[B, 4]`: the corner (y, x) in the frame, and the frame's height and width.
+    """
+    height, width = rows["video"].shape[-2:]
+    cut, windows = [], []
+    for video, surface in zip(rows["video"], rows["surface"], strict=True):
+        y = _window(surface[2], 1, height, side, dice)
+        x = _window(surface[2], 2, width, side, dice)
+        cut.append((video[..., y, x], surface[..., y, x]))
+        windows.append([y.start, x.start, height, width])
+    video, surface = (torch.stack(each) for each in zip(*cut, strict=True))
+    return {**rows, "video": video, "surface": surface, "window": torch.tensor(windows)}
+
+
 def _window(
     subject: Tensor | None, axis: int, length: int, side: int, dice: torch.Generator
 ) -> slice:
@@ -148,9 +164,9 @@ def _window(
     start = chance * (length - side)
     if subject is not None:
         along = subject.sum(dim=(0, 3 - axis))
-        middle = (along * torch.arange(length)).sum() / along.sum().clamp(min=1e-3)
+        middle = (along * (torch.arange(length) + 0.5)).sum() / along.sum().clamp(min=1e-3)
         start = middle.item() + (chance - 0.5) * side / 2 - side / 2
-    start = int(min(max(start, 0), length - side))
+    start = round(min(max(start, 0), length - side))
     return slice(start, start + side)
 
 

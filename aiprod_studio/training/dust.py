@@ -27,10 +27,12 @@ def since_landing(motion: str, events: Events, time: Tensor, row: int) -> Tensor
     return torch.full_like(time[row], NEVER)
 
 
-def throw_up(frames: Tensor, pose: Pose, since: Tensor, backdrop: Backdrop) -> None:
+def throw_up(
+    frames: Tensor, pose: Pose, since: Tensor, backdrop: Backdrop, scale: float = 1.0
+) -> None:
     """Let dust, or water, fly up in frames `[T, 3, H, W]` of 0…1, `since` `[T]` seconds, in place.
 
-    `pose` is one clip's, `[1, T]`.
+    `pose` is one clip's, `[1, T]`, whose subject is `scale` times as large as is usual.
     """
     H, W = frames.shape[-2:]
     wet = backdrop.place.facts["water"] == 1
@@ -38,17 +40,20 @@ def throw_up(frames: Tensor, pose: Pose, since: Tensor, backdrop: Backdrop) -> N
     colour = colour * HOUR_LIGHT[backdrop.hour].view(3, 1, 1)
     for frame in (since < _LASTS).nonzero().flatten().tolist():
         age, ground = since[frame].item(), pose.ground[0, frame].item()
-        top, bottom = max(0, int((ground - 0.3) * H)), min(H, int((ground + 0.08) * H))
+        room = max(1.0, scale)
+        top, bottom = int((ground - 0.3 * room) * H), int((ground + 0.08 * room) * H)
+        top, bottom = max(0, top), min(H, bottom)
         rows = ((torch.arange(top, bottom) + 0.5) / H)[:, None]
         columns = (torch.arange(W) + 0.5) / W
         thick = torch.zeros(bottom - top, W)
         for speck in range(_SPECKS):
             # From straight left to straight right, the middle ones highest.
             across = -math.cos(math.pi * speck / (_SPECKS - 1))
-            height = (1.2 - abs(across)) * (1.6 if wet else 0.6)
-            x = pose.x[0, frame].item() + across * (pose.wide[0, frame].item() * 0.45 + 0.5 * age)
+            height = (1.2 - abs(across)) * (1.6 if wet else 0.6) * scale
+            reach = pose.wide[0, frame].item() * 0.45 + 0.5 * age * scale
+            x = pose.x[0, frame].item() + across * reach
             y = ground - height * age * (1 - age / _LASTS)
-            size = 0.018 if wet else 0.028 + 0.08 * age
+            size = (0.018 if wet else 0.028 + 0.08 * age) * scale
             thick += torch.exp(-(((columns - x) * W / H) ** 2 + (rows - y) ** 2) / size**2)
         thick = thick.clamp(max=1) * (0.95 if wet else 0.75) * (1 - age / _LASTS)
         here = frames[frame, :, top:bottom]

@@ -60,9 +60,9 @@ _RESTING = ("still", "bounce", "spin", "grow", "fall", "swing")
 
 
 def find_lesson(curriculum: Curriculum) -> Lesson:
-    """Return what all phases of a curriculum show together."""
-    kinds = {}
-    for kind in (field.name for field in dataclasses.fields(Lesson)):
+    """Return what all phases of a curriculum show together, no third subjects among them."""
+    kinds: dict[str, Any] = {}
+    for kind in load_world().kinds:
         taught = [getattr(phase.lesson, kind) for phase in curriculum.phases]
         kinds[kind] = tuple(dict.fromkeys(i for ids in taught for i in ids)) if all(taught) else ()
     return Lesson(**kinds)
@@ -84,14 +84,15 @@ def name_concepts(curriculum: Curriculum) -> Concepts:
 
 
 def alone(lesson: Lesson) -> Lesson:
-    """Return a lesson that shows one subject in clear weather."""
-    return dataclasses.replace(lesson, weathers=("clear",), relations=("alone",))
+    """Return a lesson that shows one subject of usual size in clear weather."""
+    plain = dataclasses.replace(lesson, sizes=("usual",), counts=("one",))
+    return dataclasses.replace(plain, weathers=("clear",), relations=("alone",))
 
 
 def together(lesson: Lesson) -> Lesson:
-    """Return a lesson that shows two subjects in clear weather."""
+    """Return a lesson that shows two subjects of usual size in clear weather."""
     pairs = tuple(concept.id for concept in load_world().relations if concept.id != "alone")
-    return dataclasses.replace(lesson, weathers=("clear",), relations=pairs)
+    return dataclasses.replace(alone(lesson), relations=pairs)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@
 the first one canonical. `assets/lexicon/<locale>.toml` is written by hand:
 
     comma = ", "                                        # between loosely joined parts
+    both = "{first} und {second}"                       # two subjects in the place of one
     stop = "."                                          # at the end of a sentence
     patterns = ["{subject}[ {motion}][ {place}][ {time}]"]
     [names]                                             # optional, replaces names from CLDR
@@ -16,6 +17,10 @@ the first one canonical. `assets/lexicon/<locale>.toml` is written by hand:
     also = ["car"]                                      # subject ids; `except` lists the others
     [relations]
     beside = ["{subject} und {other} nebeneinander"]
+    [sizes]                                             # [counts] alike; the usual ones go unsaid
+    huge = ["Riesen-{name}", "masculine {name}|feminine {name}"]
+    [plurals]                                           # English ones that follow no rule
+    wolf = "wolves"
 
 A part in brackets goes, with all its letters, when its placeholder has nothing to say. A pattern
 fits if it has a place for all that is said and needs nothing else; a plain placeholder needs its
@@ -44,6 +49,7 @@ from aiprod_studio.training.world import load_world
 
 SLOTS = ("motion", "place", "time")
 PHRASE_KINDS = ("places", "times", "motions", "cameras", "styles", "weathers")
+NOUN_KINDS = ("sizes", "counts")
 
 _WORD = re.compile(r"\w+")
 
@@ -79,11 +85,13 @@ class Lexicon:
     locale: str
     comma: str
     stop: str
+    both: str
     patterns: dict[tuple[bool, ...], tuple[str, ...]]
     phrases: dict[str, dict[str, tuple[str, ...]]]
     names: dict[str, tuple[str, ...]]
     relations: dict[str, tuple[str, ...]]
     feminine: dict[str, tuple[str, ...]]
+    plurals: dict[str, str]
 
     def is_feminine(self, subject: str, name: str) -> bool:
         """Return whether phrases written `m|f` take their second form for this name."""
@@ -126,14 +134,16 @@ def load_lexicon(locale: str) -> Lexicon:
         locale,
         table["comma"],
         table["stop"],
+        table["both"],
         {
             filled: _fill_in(table["patterns"], filled)
             for filled in product((False, True), repeat=3)
         },
-        {kind: _read_phrases(table.get(kind, {})) for kind in PHRASE_KINDS},
+        {kind: _read_phrases(table.get(kind, {})) for kind in (*PHRASE_KINDS, *NOUN_KINDS)},
         _read_phrases(table.get("names", {})),
         _read_phrases(table.get("relations", {})),
         _read_phrases(table.get("feminine", {})),
+        table.get("plurals", {}),
     )
 
 
@@ -176,9 +186,14 @@ def known_names() -> tuple[tuple[str, ...], ...]:
 
 
 def _words_between() -> set[str]:
-    """Return the words that stand between two subjects of a relation."""
-    lexicons = map(load_lexicon, written_languages())
-    templates = (one for lexicon in lexicons for row in lexicon.relations.values() for one in row)
+    """Return the words that stand around subjects: in relations, sizes, counts and lists."""
+    templates = []
+    for lexicon in map(load_lexicon, written_languages()):
+        tables = (lexicon.relations, *(lexicon.phrases[kind] for kind in NOUN_KINDS))
+        templates += [
+            lexicon.both,
+            *(one for table in tables for row in table.values() for one in row),
+        ]
     return {word for template in templates for word in _WORD.findall(normalise(template))}
 
 

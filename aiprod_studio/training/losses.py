@@ -161,12 +161,13 @@ class Pupil(nn.Module):
         times: Tensor,
         text: tuple[Tensor, Tensor],
         fps: float,
+        window: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return the backbone's clean latents, and the plate's surface `[B, 3, T, H, W]`."""
         seen: list[Tensor] = []
         middle = self.backbone.blocks[len(self.backbone.blocks) // 2]
         hook = middle.register_forward_hook(lambda block, given, made: seen.append(made))
-        clean, sound = self.backbone(video, audio, times, text, fps)
+        clean, sound = self.backbone(video, audio, times, text, fps, window)
         hook.remove()
         cells = seen[0][:, : video[0, 0].numel()]
         surface = self.plate(cells).transpose(1, 2).unflatten(2, video.shape[2:])
@@ -179,7 +180,8 @@ def backbone_loss(pupil: Pupil, rows: Rows, fps: float) -> Tensor:
     The clean sample's error counts over t, between its own and the velocity's; the subject counts
     more than its surroundings. Rows: `video` `[B, C, T, h, w]` and `video_noise`; `times` `[B, 1]`,
     or `[B, N]` where tokens are given clean; `features` `[B, R, D]` and `pooled` `[B, D]`; and
-    where there are any `audio` `[B, C, n]`, `audio_noise` and `surface` `[B, 3, T, h, w]`.
+    where there are any `audio` `[B, C, n]`, `audio_noise`, `surface` `[B, 3, T, h, w]`, and the
+    `window` `[B, 4]` that `cut_latents` has left.
     """
     video, audio, times = rows["video"], rows.get("audio"), rows["times"]
     B, _, T, H, W = video.shape
@@ -193,7 +195,8 @@ def backbone_loss(pupil: Pupil, rows: Rows, fps: float) -> Tensor:
         sound = torch.lerp(audio, rows["audio_noise"], t.unsqueeze(2).expand_as(audio))
     with lower_precision(video):
         text = (rows["features"], rows["pooled"])
-        clean, clean_audio, surface = pupil(noisy, sound, times, text, fps)
+        found = pupil(noisy, sound, times, text, fps, rows.get("window"))
+        clean, clean_audio, surface = found
     weight = torch.where(t_video > 0, 1 / t.clamp(min=0.2).view(B, 1, 1, 1, 1), 0.0)
     shown = rows.get("surface")
     if shown is not None:

@@ -85,14 +85,20 @@ def read_notes(path: Path) -> list[dict[str, Any]]:
 
 
 def read_progress(folder: Path) -> str:
-    """Return a line for each network of a run: its loss when it began, and its latest one."""
+    """Return a line for each network of a run: its first and its latest loss.
+
+    That on what no step draws, if it was looked at twice: the steps' own differ by what they show.
+    """
     told = []
     for name in _read_run(folder)["networks"]:
         notes = read_notes(folder / f"{name}.jsonl")
-        losses = [note["loss"] for note in notes if note.get("loss") is not None]
-        if losses:
-            steps = f"{_steps(notes)[-1]} steps"
-            told.append(f"{name:<13} loss {losses[0]:8.3f} → {losses[-1]:.3f}   {steps}\n")
+        steps = _steps(notes)
+        for kind in ("held_out", "loss"):
+            losses = [note[kind] for note in notes if note.get(kind) is not None]
+            if len(losses) > (kind == "held_out"):
+                fell = f"{losses[0]:8.3f} → {losses[-1]:.3f}"
+                told.append(f"{name:<13} loss {fell}   {steps[-1]} steps\n")
+                break
     return "".join(told)
 
 

@@ -9,22 +9,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aiprod_studio.training.choreography import (
-    Pose,
-    View,
-    choreograph,
-    look,
-    pair,
-    stand,
-)
-from aiprod_studio.training.dust import since_landing, throw_up
+from aiprod_studio.training.choreography import Pose, View, look, stand
+from aiprod_studio.training.company import Figure, gather
+from aiprod_studio.training.dust import throw_up
+from aiprod_studio.training.figures import cast_shadow, draw_figure, find_surface, middles
 from aiprod_studio.training.painting import HOUR_LIGHT, Backdrop, paint_ground, paint_sky
 from aiprod_studio.training.sounds import synthesise
 from aiprod_studio.training.weather import CLOUDS, fall, veil
-from aiprod_studio.training.world import ABSENT, held_out_combinations, load_sprites, load_world
+from aiprod_studio.training.world import (
+    ABSENT,
+    SPRITE_PIXELS,
+    held_out_combinations,
+    load_sprites,
+    load_world,
+)
 
 CELL = 16
 _COMBINED = ("subjects", "places", "motions")
+_RARE = ("sizes", "counts")
 _TRIES = 99  # to draw a combination of the kind asked for
 _MARGIN = 1.35  # a painted canvas is this much larger than the frame, for the camera to move
 
@@ -65,7 +67,8 @@ class SceneSize:
 class Lesson:
     """What a course shows, by concept id; an empty kind shows everything.
 
-    Styles, weathers and relations begin with what is usual: the first of each.
+    Styles, weathers, relations, sizes and counts begin with what is usual: the first of each.
+    `thirds` is the share of pairs that have a third subject, where their relation has room.
     """
 
     subjects: tuple[str, ...] = ()
@@ -76,20 +79,12 @@ class Lesson:
     styles: tuple[str, ...] = ("glossy",)
     weathers: tuple[str, ...] = ("clear",)
     relations: tuple[str, ...] = ("alone",)
+    sizes: tuple[str, ...] = ("usual",)
+    counts: tuple[str, ...] = ("one",)
+    thirds: float = 0.0
 
 
-EVERYTHING = Lesson(styles=(), weathers=(), relations=())
-
-
-@dataclass(frozen=True)
-class _Box:
-    """A part of the frame, in shares of it, and the frame's height over its width."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-    aspect: float
+EVERYTHING = Lesson(styles=(), weathers=(), relations=(), sizes=(), counts=(), thirds=0.3)
 
 
 def make_scenes(
@@ -105,17 +100,13 @@ def make_scenes(
     """
     labels = draw_labels(batch, dice, lesson, held_out)
     time = scene_time(batch, size, dice)
-    path, events = choreograph(labels, time, dice)
-    path, other = pair(labels["relations"], path, dice)
-    view = look(labels["cameras"], path, time, dice)
-    poses = [stand(p, view, size.height / size.width) for p in (path, other)]
-    landed = [
-        since_landing(load_world().motions[motion].id, events, time, row)
-        for row, motion in enumerate(labels["motions"].tolist())
-    ]
-    video, subject = _compose(labels, poses, view, landed, size, dice)
+    figures, events = gather(labels, time, dice)
+    view = look(labels["cameras"], figures[0].path, time, dice)
+    poses = [stand(figure.path, view, size.height / size.width) for figure in figures]
+    video, subject = _compose(labels, list(zip(figures, poses, strict=True)), view, size, dice)
     audio = synthesise(labels, events, size.samples, size.sample_rate, dice)
-    return Scenes(video, audio, subject, _surface(poses[0], size), labels)
+    alike = [pose for figure, pose in zip(figures, poses, strict=True) if figure.alike]
+    return Scenes(video, audio, subject, _surface(alike, labels["counts"], size), labels)
 
 
 def draw_labels(
@@ -123,19 +114,27 @@ def draw_labels(
 ) -> dict[str, Tensor]:
     """Return random class numbers `[B]` of every kind of concept that the lesson teaches.
 
-    `others` is the second subject, `ABSENT` where the first one is alone; where there is no sky
-    the weather is clear. Combinations of subject, place and motion that are held out are never
-    drawn, or alone; a lesson that has none of the kind asked for shows what it has.
+    `others` is the second subject, `ABSENT` where the first one is alone, and `thirds` a third
+    one beside the second; where there is no sky the weather is clear. Combinations of subject,
+    place and motion that are held out are never drawn, or alone; a lesson that has none of the
+    kind asked for shows what it has. Half of the sizes, and of the counts, are the first one that
+    is taught.
     """
     lesson, world = lesson or Lesson(), load_world()
 
-    def draw(kind: str) -> Tensor:
-        taught = getattr(lesson, kind)
-        table = world.kinds[kind]
-        rows = [row for row, concept in enumerate(table) if not taught or concept.id in taught]
+    def pick(rows: list[int]) -> Tensor:
         return torch.tensor(rows)[torch.randint(len(rows), (batch,), generator=dice)]
 
-    labels = {kind: draw(kind) for kind in world.kinds}
+    def draw(kind: str) -> Tensor:
+        return pick(_taught(lesson, kind))
+
+    def draw_rarely(kind: str) -> Tensor:
+        usual, *others = _taught(lesson, kind)
+        if not others:  # no dice fall for what is always the same
+            return torch.full((batch,), usual)
+        return torch.where(torch.rand(batch, generator=dice) < 0.5, usual, pick(others))
+
+    labels = {kind: draw(kind) for kind in world.kinds if kind not in _RARE}
     for _ in range(_TRIES):
         drawn = tuple(labels[kind] for kind in _COMBINED)
         wrong = held_out_combinations()[drawn] != held_out
@@ -145,7 +144,20 @@ def draw_labels(
     labels["others"] = torch.where(labels["relations"] > 0, draw("subjects"), ABSENT)
     airless = [row for row, place in enumerate(world.places) if place.facts.get("airless")]
     labels["weathers"][torch.isin(labels["places"], torch.tensor(airless))] = 0
+    labels |= {kind: draw_rarely(kind) for kind in _RARE}
+    labels["thirds"] = torch.full((batch,), ABSENT)
+    if lesson.thirds:
+        fitting = [row for row, each in enumerate(world.relations) if each.facts.get("third")]
+        third = torch.isin(labels["relations"], torch.tensor(fitting)) & (labels["counts"] == 0)
+        third &= torch.rand(batch, generator=dice) < lesson.thirds
+        labels["thirds"] = torch.where(third, draw("subjects"), ABSENT)
     return labels
+
+
+def _taught(lesson: Lesson, kind: str) -> list[int]:
+    """Return the class numbers of a kind that a lesson shows."""
+    ids = getattr(lesson, kind)
+    return [row for row, each in enumerate(load_world().kinds[kind]) if not ids or each.id in ids]
 
 
 def scene_time(batch: int, size: SceneSize, dice: torch.Generator) -> Tensor:
@@ -155,40 +167,22 @@ def scene_time(batch: int, size: SceneSize, dice: torch.Generator) -> Tensor:
     return (torch.arange(size.frames) / size.fps).expand(batch, size.frames)
 
 
-def _locate(pose: Pose, box: _Box) -> Tensor:
-    """Return the affine maps `[B, T, 2, 3]` from a box of the frame to the artwork.
-
-    Both reach from -1 to 1, as `affine_grid` and `grid_sample` want them.
-    """
-    cos, sin = torch.cos(pose.turn), torch.sin(pose.turn)
-    across, down = 2 * pose.side / pose.wide, 2 / pose.tall
-    # A turn mixes both axes, which count in pixels.
-    rows = [
-        torch.stack([cos * across, sin * across * box.aspect], dim=-1),
-        torch.stack([-sin * down / box.aspect, cos * down], dim=-1),
-    ]
-    turned = torch.stack(rows, dim=-2)
-    x = (box.left + box.right) / 2 - pose.x
-    y = (box.top + box.bottom) / 2 - pose.y
-    shift = turned @ torch.stack([x, y], dim=-1).unsqueeze(-1)
-    half = torch.tensor([box.right - box.left, box.bottom - box.top]) / 2
-    return torch.cat([turned * half, shift], dim=-1)
-
-
-def _surface(pose: Pose, size: SceneSize) -> Tensor:
-    """Return the point of the artwork amid every cell: `[B, 2, T, H/16, W/16]`."""
-    whole = _Box(0, 0, 1, 1, size.height / size.width)
-    maps = _locate(pose, whole)
-    shape = [maps.shape[0] * size.frames, 1, size.height // CELL, size.width // CELL]
-    points = F.affine_grid(maps.flatten(0, 1), shape, align_corners=False)
-    return points.view(*maps.shape[:2], *points.shape[1:]).permute(0, 4, 1, 2, 3)
+def _surface(alike: list[Pose], counts: Tensor, size: SceneSize) -> Tensor:
+    """Return the artwork's point amid every cell, of whichever of a kind is nearest to it."""
+    grid = size.height // CELL, size.width // CELL, size.height / size.width
+    surface = find_surface(alike[0], *grid)
+    for number, pose in enumerate(alike[1:], 1):
+        one = find_surface(pose, *grid)
+        away = [points.abs().amax(dim=1, keepdim=True) for points in (one, surface)]
+        nearer = (away[0] < away[1]) & (counts >= number).view(-1, 1, 1, 1, 1)
+        surface = torch.where(nearer, one, surface)
+    return surface
 
 
 def _compose(
     labels: dict[str, Tensor],
-    poses: list[Pose],
+    cast: list[tuple[Figure, Pose]],
     view: View,
-    landed: list[Tensor],
     size: SceneSize,
     dice: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
@@ -197,7 +191,7 @@ def _compose(
     Clip by clip, so that the frames in work stay in the processor's cache.
     """
     B, T, H, W = len(view.pan), size.frames, size.height, size.width
-    world, sprites = load_world(), load_sprites(round(0.6 * H))
+    world = load_world()
     video, subject = torch.empty(B, 3, T, H, W), torch.zeros(B, T, H, W)
     for row in range(B):
         seen = {kind: int(values[row]) for kind, values in labels.items()}
@@ -206,21 +200,34 @@ def _compose(
         frames = _background(backdrop, View(*_of(view, row)), size, dice)
         veil(frames, weather, backdrop.hour)
         light = torch.cat([0.25 + 0.75 * HOUR_LIGHT[backdrop.hour], torch.ones(1)])
-        first = Pose(*_of(poses[0], row))
-        cast = [(seen["subjects"], first, subject[row])]
-        if seen["others"] != ABSENT:
-            other = seen["others"], Pose(*_of(poses[1], row)), torch.empty(T, H, W)
-            # Who stands behind, or flees ahead, is drawn first.
-            cast.insert(world.relations[seen["relations"]].id == "behind", other)
-        for _, pose, _ in cast:
-            _cast_shadow(frames, pose)
-        for number, pose, cover in cast:
-            sprite = sprites[seen["styles"], number] * light[:, None, None]
-            _draw_subject(frames, cover, sprite, pose)
-        throw_up(frames, first, landed[row], backdrop)
+        here = [
+            (figure, Pose(*_of(pose, row)), figure.scale[row].item())
+            for figure, pose in cast
+            if figure.subject[row] != ABSENT
+        ]
+        # Who stands behind, or flees ahead, is drawn first; of a kind, who is farther away.
+        behind = world.relations[seen["relations"]].id == "behind"
+        here.sort(key=lambda one: (one[0].alike != behind, one[1].ground[0, 0].item()))
+        for _, pose, scale in here:
+            cast_shadow(frames, pose, scale)
+        for figure, pose, scale in here:
+            sprite = _sprite(seen["styles"], int(figure.subject[row]), H, scale)
+            cover = subject[row] if figure.alike else None
+            draw_figure(frames, cover, sprite * light[:, None, None], pose)
+        for figure, pose, scale in here:
+            throw_up(frames, pose, figure.landed[row], backdrop, scale)
         fall(frames, weather, backdrop.hour, size.fps, dice)
         torch.sub(frames.mul_(2).transpose(0, 1), 1, out=video[row])
     return video, subject
+
+
+def _sprite(style: int, number: int, height: int, scale: float) -> Tensor:
+    """Return artwork `[4, p, p]` of about the pixels that it covers in a frame of some height."""
+    pixels = round(0.6 * height)
+    if scale == 1:
+        return load_sprites(pixels)[style, number]
+    pixels = min(SPRITE_PIXELS, round(pixels * scale))
+    return F.interpolate(load_sprites(SPRITE_PIXELS)[style, number, None], pixels, mode="area")[0]
 
 
 def _backdrop(
@@ -264,42 +271,7 @@ def _behold(canvas: Tensor, view: View, size: SceneSize) -> Tensor:
     scale = 1 / _MARGIN / (1 + zoom * 0.6)
     # A camera that does not roll sees columns and rows apart, which is cheaper than a matrix.
     grid = torch.empty(len(moves), size.height, size.width, 2)
-    grid[..., 0] = ((_middles(size.width) * 2 - 1) * scale + pan / _MARGIN).unsqueeze(1)
-    grid[..., 1] = ((_middles(size.height) * 2 - 1) * scale + tilt / _MARGIN).unsqueeze(2)
+    grid[..., 0] = ((middles(size.width) * 2 - 1) * scale + pan / _MARGIN).unsqueeze(1)
+    grid[..., 1] = ((middles(size.height) * 2 - 1) * scale + tilt / _MARGIN).unsqueeze(2)
     picture = canvas.expand(len(moves), -1, -1, -1)
     return F.grid_sample(picture, grid, padding_mode="border", align_corners=False)
-
-
-def _cast_shadow(frames: Tensor, pose: Pose) -> None:
-    """Darken the ground under a subject, in place; its shadow ends within a tenth of a frame."""
-    H, W = frames.shape[-2:]
-    first = int((pose.ground.min().item() - 0.1) * H)
-    rows, columns = _middles(H)[first:, None], _middles(W)
-    pose = Pose(*(value.view(-1, 1, 1) for value in _of(pose, 0)))
-    across = (columns - pose.x) / (pose.wide * 0.36 * (1 + pose.lift))
-    down = (rows - pose.ground) / 0.035
-    shade = torch.exp(-(across**2)) * (0.45 / (1 + 5 * pose.lift) * torch.exp(-(down**2)))
-    frames[..., first:, :] *= (1 - shade).unsqueeze(1)
-
-
-def _draw_subject(frames: Tensor, cover: Tensor, sprite: Tensor, pose: Pose) -> None:
-    """Draw artwork `[4, h, w]` into frames `[T, 3, H, W]` and its cover `[T, H, W]`, in place."""
-    T, _, H, W = frames.shape
-    reach = torch.hypot(pose.wide * W, pose.tall * H) / 2
-    left = max(0, int((pose.x * W - reach).min().item()))
-    right = min(W, int((pose.x * W + reach).max().item()) + 1)
-    top = max(0, int((pose.y * H - reach).min().item()))
-    bottom = min(H, int((pose.y * H + reach).max().item()) + 1)
-    if left >= right or top >= bottom:
-        return
-    maps = _locate(pose, _Box(left / W, top / H, right / W, bottom / H, H / W))[0]
-    grid = F.affine_grid(maps, [T, 4, bottom - top, right - left], align_corners=False)
-    drawn = F.grid_sample(sprite.expand(T, -1, -1, -1), grid, align_corners=False)
-    inside = frames[..., top:bottom, left:right]
-    inside.mul_(1 - drawn[:, 3:]).add_(drawn[:, :3])
-    cover[:, top:bottom, left:right] = drawn[:, 3]
-
-
-def _middles(count: int) -> Tensor:
-    """Return the middles of `count` equal parts of 0…1."""
-    return (torch.arange(count) + 0.5) / count

@@ -22,7 +22,15 @@ from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR, VideoVAE
 from aiprod_studio.training.captions import write_caption
 from aiprod_studio.training.clips import Piece
 from aiprod_studio.training.concepts import write_registers
-from aiprod_studio.training.data import Rows, count, cut_windows, draw_lesson, labels_of, take
+from aiprod_studio.training.data import (
+    Rows,
+    count,
+    cut_latents,
+    cut_windows,
+    draw_lesson,
+    labels_of,
+    take,
+)
 from aiprod_studio.training.loop import Task
 from aiprod_studio.training.losses import (
     SAID,
@@ -78,7 +86,8 @@ def text_task(ground: Ground, encoder: TextEncoder) -> Task:
         labels = {kind: torch.cat([half[kind] for half in halves]) for kind in halves[0]}
         alone = torch.rand(batch, generator=dice) < ALONE
         labels["relations"] = torch.where(alone, 0, labels["relations"])
-        labels["others"] = torch.where(alone, ABSENT, labels["others"])
+        for kind in ("others", "thirds"):
+            labels[kind] = torch.where(alone, ABSENT, labels[kind])
         named = torch.rand(batch, generator=dice) < NAMED
         for kind in labels.keys() - {"subjects"}:
             labels[kind] = torch.where(named, ABSENT, labels[kind])
@@ -168,11 +177,14 @@ def video_task(ground: Ground, vae: VideoVAE) -> Task:
 
 def backbone_task(ground: Ground, pupil: Pupil, teachers: Teachers) -> Task:
     """Return the task of finding the clean latents of captioned pictures and clips with sound."""
-    fps, device = ground.size.fps, teachers.device
+    fps, device, window = ground.size.fps, teachers.device, ground.exercise.window
     real = ClipTeachers(teachers, ground.clips) if ground.clips else None
 
     def tell(rows: Rows, dice: torch.Generator) -> Rows:
         text = real.tell(rows, dice) if real else teachers.tell(labels_of(rows), dice)
+        # Clips show how a whole frame is laid out; pictures, what a subject looks like.
+        if window and "surface" in rows and "audio" not in rows:
+            rows = cut_latents(rows, window // SPACE_FACTOR, dice)
         return add_noise(rows, text, dice)
 
     def show(average: Pupil, rows: Rows) -> list[Sample]:

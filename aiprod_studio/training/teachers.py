@@ -161,6 +161,5 @@ def add_noise(rows: Rows, text: Text, dice: torch.Generator) -> Rows:
     if T > 1 and bool(torch.rand(1, generator=dice) < GIVEN):
         t = t.expand(B, tokens).clone()
         t[:, : H * W] = 0
-    if "surface" in rows:
-        noisy["surface"] = rows["surface"]
+    noisy |= {name: rows[name] for name in ("surface", "window") if name in rows}
     return {**noisy, "times": t, "features": text.features, "pooled": text.pooled}

@@ -44,6 +44,8 @@ class World:
     styles: tuple[Concept, ...]
     weathers: tuple[Concept, ...]
     relations: tuple[Concept, ...]
+    sizes: tuple[Concept, ...]
+    counts: tuple[Concept, ...]
 
     @property
     def kinds(self) -> dict[str, tuple[Concept, ...]]:

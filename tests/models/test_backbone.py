@@ -47,3 +47,16 @@ def test_one_time_for_all_equals_the_same_time_per_token(backbone):
         clean, _ = backbone(video, audio, torch.full((1, 1), 0.3), words, 8.0)
         same, _ = backbone(video, audio, torch.full((1, 13), 0.3), words, 8.0)
     torch.testing.assert_close(clean, same)
+
+
+def test_a_window_knows_where_in_the_frame_it_lies(backbone):
+    video, words, times = torch.randn(2, 8, 1, 2, 2), text(2), torch.full((2, 1), 0.5)
+    with torch.no_grad():
+        whole, _ = backbone(video, None, times, words, 8.0)
+        same, _ = backbone(video, None, times, words, 8.0, torch.tensor([[0, 0, 2, 2]] * 2))
+        moved, _ = backbone(
+            video, None, times, words, 8.0, torch.tensor([[0, 0, 2, 2], [3, 1, 8, 8]])
+        )
+    torch.testing.assert_close(whole, same)
+    torch.testing.assert_close(whole[0], moved[0])
+    assert not torch.allclose(whole[1], moved[1])

@@ -112,6 +112,42 @@ def test_a_relation_names_both_subjects_and_no_motion(chance):
         assert len(text) > len(min(names_of(locale, 0), key=len))
 
 
+@pytest.mark.parametrize("locale", written_languages())
+def test_sizes_and_counts_are_said_and_what_is_usual_is_not(locale, chance):
+    labels = {"subjects": 0, "sizes": 2, "counts": 1}
+    words = {kind: set() for kind in labels}
+    for _ in range(60):
+        text, said = write_caption(labels, chance, locale)
+        assert text
+        for kind in ("sizes", "counts"):
+            assert said[kind] in (ABSENT, labels[kind])
+            words[kind].add(said[kind])
+    assert words["sizes"] == {ABSENT, 2}
+    assert words["counts"] == {ABSENT, 1}
+    usual = {"subjects": 0, "sizes": 0, "counts": 0}
+    assert write_caption(usual, chance, locale)[1] == {"subjects": 0, "sizes": -1, "counts": -1}
+
+
+def test_three_are_named_with_their_relation(chance):
+    relations = [concept.id for concept in load_world().relations]
+    labels = {"subjects": 0, "others": 1, "thirds": 3, "relations": relations.index("beside")}
+    for locale in written_languages():
+        text, said = write_caption(labels, chance, locale)
+        while said["relations"] == ABSENT:
+            assert said["others"] == said["thirds"] == ABSENT
+            text, said = write_caption(labels, chance, locale)
+        assert said == labels
+        assert len(text) > len(min(names_of(locale, 3), key=len))
+
+
+def test_english_says_sizes_and_counts_as_people_do():
+    chance = random.Random(2)
+    cats = {"subjects": 1, "counts": 2, "sizes": 4}
+    captions = {write_caption(cats, chance, "en")[0] for _ in range(200)}
+    assert {"three huge cats", "a group of three giant kittens"} <= captions
+    assert not any(" a three" in text or "cat " in text for text in captions)
+
+
 def test_phrases_agree_with_feminine_names():
     subject = next(i for i, s in enumerate(load_world().subjects) if s.id == "butterfly")
     run = next(i for i, m in enumerate(load_world().motions) if m.id == "fly")

@@ -1,7 +1,13 @@
 import torch
 
-from aiprod_studio.training.concepts import ABSENT, concept_table, draw_said, write_registers
-from aiprod_studio.training.scenes import draw_labels
+from aiprod_studio.training.concepts import (
+    ABSENT,
+    concept_table,
+    draw_said,
+    kinds,
+    write_registers,
+)
+from aiprod_studio.training.scenes import EVERYTHING, draw_labels
 from aiprod_studio.training.world import load_world
 
 
@@ -30,3 +36,23 @@ def test_the_subject_is_always_said_and_the_usual_often_left_out():
     day = labels["times"] == [t.id for t in load_world().times].index("day")
     assert 0.4 < (said["times"][day] == ABSENT).float().mean() < 0.6
     assert (said["times"][~day] == ABSENT).float().mean() < 0.1
+
+
+def test_registers_keep_their_places_and_new_kinds_come_last():
+    assert kinds()[8:] == ("others", "sizes", "counts", "thirds")
+    assert set(kinds()) == {*load_world().kinds, "others", "thirds"}
+    assert tuple(draw_labels(4, torch.Generator())) == kinds()
+
+
+def test_the_usual_size_and_number_are_what_unused_registers_say():
+    labels = draw_labels(200, torch.Generator().manual_seed(1), EVERYTHING)
+    features = write_registers(labels, 12, 32)
+    silence = concept_table("sizes", 32)[-1]
+    for kind in ("sizes", "counts"):
+        silent = (features[:, kinds().index(kind)] == silence).all(dim=1)
+        assert torch.equal(silent, labels[kind] == 0)
+    lone = labels["thirds"] == ABSENT
+    assert (features[lone, 11] == silence).all()
+    said = draw_said(labels, torch.Generator())
+    assert (said["sizes"][labels["sizes"] == 0] == ABSENT).all()
+    assert torch.equal(said["counts"][labels["counts"] > 0], labels["counts"][labels["counts"] > 0])

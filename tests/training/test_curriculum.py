@@ -38,6 +38,9 @@ def test_a_phase_reviews_what_those_before_it_taught(tiny):
         ('family = "starter"', 'family = "huge"', "Use starter or base"),
         ("pictures = 0.5", "pictures = 2", "from 0 to 1"),
         ("seed = 3", "seed =", "not valid TOML"),
+        ("cameras = [", 'sizes = ["giant"]\ncameras = [', "no 'giant' among the sizes"),
+        ("cameras = [", "thirds = 2\ncameras = [", "thirds is the share"),
+        ("cameras = [", "thirds = true\ncameras = [", "thirds is True"),
     ],
 )
 def test_mistakes_are_told_in_a_sentence(tiny_file, old, new, said):
@@ -46,6 +49,13 @@ def test_mistakes_are_told_in_a_sentence(tiny_file, old, new, said):
     tiny_file.write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(BadRequest, match=said):
         read_curriculum(tiny_file)
+
+
+def test_base_shows_sizes_counts_and_thirds_after_its_first_phase():
+    first, *others = (phase.lesson for phase in find_curriculum("base").phases)
+    assert (first.sizes, first.counts, first.thirds) == (("usual",), ("one",), 0.0)
+    assert all(lesson.sizes == lesson.counts == () for lesson in others)
+    assert sum(lesson.thirds > 0 for lesson in others) >= 3
 
 
 def test_what_holds_everywhere_gives_way_to_what_a_phase_says(tiny_file):

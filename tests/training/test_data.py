@@ -1,6 +1,6 @@
 import torch
 
-from aiprod_studio.training.data import Mix, Pool, SceneRefills, cut_windows, seeded
+from aiprod_studio.training.data import Mix, Pool, SceneRefills, cut_latents, cut_windows, seeded
 from aiprod_studio.training.scenes import Lesson, SceneSize
 
 REFILLS = SceneRefills(((Lesson(), 1.0),), SceneSize(1, 32, 32), 2, ("a", "test"))
@@ -53,3 +53,18 @@ def test_windows_lie_about_the_subject_and_within_the_frame():
         assert cut["subject"].sum() == 64
     anywhere = cut_windows({"video": video[..., :16, :]}, 32, seeded(1))["video"]
     assert anywhere.shape == (1, 3, 1, 16, 32)
+
+
+def test_latents_are_cut_about_the_subject_with_their_surface():
+    video = torch.arange(2 * 3 * 64.0).view(2, 3, 1, 8, 8)
+    surface = torch.zeros(2, 3, 1, 8, 8)
+    surface[0, 2, 0, 5:7, 1:3] = 1
+    surface[1, 2, 0, 0, 7] = 1
+    rows = {"video": video, "surface": surface, "more": torch.ones(2)}
+    cut = cut_latents(rows, 5, seeded(1))
+    assert cut["surface"][0, 2].sum() == 4
+    assert cut["surface"][1, 2].sum() == 1
+    for row, (y, x, height, width) in enumerate(cut["window"].tolist()):
+        assert torch.equal(cut["video"][row], video[row, ..., y : y + 5, x : x + 5])
+        assert (height, width) == (8, 8)
+    assert torch.equal(cut["more"], rows["more"])

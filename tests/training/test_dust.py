@@ -2,9 +2,12 @@
 
 import torch
 
-from aiprod_studio.training.dust import NEVER, since_landing
+from aiprod_studio.training.choreography import Pose
+from aiprod_studio.training.dust import NEVER, since_landing, throw_up
+from aiprod_studio.training.painting import Backdrop
 from aiprod_studio.training.scenes import Lesson, SceneSize, make_scenes
 from aiprod_studio.training.sounds import Events
+from aiprod_studio.training.world import load_world
 
 
 def test_a_bounce_lands_once_a_beat_and_a_walk_never():
@@ -16,6 +19,19 @@ def test_a_bounce_lands_once_a_beat_and_a_walk_never():
     assert (since_landing("walk", events, time, 0) == NEVER).all()
     fallen = Events(events.rate, events.phase, torch.tensor([0.25]))
     assert since_landing("fall", fallen, time, 0).tolist() == [NEVER, 0.0, 0.125, 0.25]
+
+
+def test_what_is_small_throws_up_little():
+    place = next(place for place in load_world().places if place.id == "desert")
+    backdrop = Backdrop(place, hour=0, clouds=0.0, flat=False, height=64, width=64)
+    values = (0.5, 0.6, 0.2, 0.2, 0.8, 0.0, 0.0, 1.0)
+    pose = Pose(*(torch.tensor([[value]]) for value in values))
+    changed = []
+    for scale in (0.3, 1.0):
+        frames = torch.zeros(1, 3, 64, 64)
+        throw_up(frames, pose, torch.tensor([0.1]), backdrop, scale)
+        changed.append(frames.sum().item())
+    assert 0 < 2 * changed[0] < changed[1]
 
 
 def test_water_flies_up_where_a_ball_falls_into_the_sea():

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from aiprod_studio.errors import ModelUnavailable
+from aiprod_studio.training.curriculum import find_curriculum
 from aiprod_studio.training.data import LABEL, seeded, take
 from aiprod_studio.training.judge import PER_FRAME, SIDE, Judgement
 from aiprod_studio.training.judging import (
     JudgeRefills,
+    alone,
     build_judge,
     expect,
     eye_task,
@@ -16,6 +18,7 @@ from aiprod_studio.training.judging import (
     load_judge,
     name_concepts,
     right,
+    together,
     train_judge,
     watch_task,
 )
@@ -48,6 +51,13 @@ def test_the_judge_knows_what_all_phases_show(tiny):
     concepts = dict(name_concepts(tiny))
     assert concepts["subjects"] == ("ball", "dog")
     assert concepts["motions"] == tuple(concept.id for concept in load_world().motions)
+
+
+def test_exams_are_about_usual_sizes_and_no_thirds():
+    lesson = find_lesson(find_curriculum("base"))
+    assert lesson.thirds == 0
+    for one in (alone(lesson), together(lesson)):
+        assert (one.sizes, one.counts) == (("usual",), ("one",))
 
 
 def test_what_looks_the_same_is_expected_the_same(tiny):

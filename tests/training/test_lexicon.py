@@ -5,6 +5,7 @@ import pytest
 
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.training.lexicon import (
+    NOUN_KINDS,
     PHRASE_KINDS,
     SLOTS,
     known_names,
@@ -47,6 +48,20 @@ def test_every_concept_has_phrases(locale):
     assert set(lexicon.relations) == {"beside", "behind", "above", "chasing"}
     for template in sum(lexicon.relations.values(), ()):
         assert template.count("{subject}") == template.count("{other}") == 1
+
+
+@pytest.mark.parametrize("locale", written_languages())
+def test_all_but_the_usual_sizes_and_counts_have_templates(locale):
+    lexicon = load_lexicon(locale)
+    for kind in NOUN_KINDS:
+        _, *unusual = load_world().kinds[kind]
+        assert set(lexicon.phrases[kind]) == {concept.id for concept in unusual}
+        templates = [one for row in lexicon.phrases[kind].values() for one in row]
+        forms = [form for template in templates for form in template.split("|")]
+        assert all(form.count("{name}") == 1 and form == form.strip() for form in forms)
+        assert all(template.count("|") < 2 for template in templates)
+    assert lexicon.both.format(first="ONE", second="TWO").startswith("ONE")
+    assert lexicon.both.endswith("{second}")
 
 
 @pytest.mark.parametrize("locale", written_languages())
@@ -122,5 +137,6 @@ def test_names_are_grouped_by_concept_and_common_words_are_left_out():
     assert {"dog", "perro", "犬", "собака"} <= set(groups["dog"])
     assert "sur la plage" in groups["beach"]
     assert "and" not in groups["duck"]
+    assert not {"tre", "dua"} & set(groups["tree"])
     assert all("plage" not in name for name in groups["bee"])
     assert len({name for group in known_names() for name in group}) > 20_000

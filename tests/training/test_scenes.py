@@ -1,7 +1,16 @@
+import itertools
+
 import pytest
 import torch
 
-from aiprod_studio.training.scenes import ABSENT, EVERYTHING, SceneSize, draw_labels, make_scenes
+from aiprod_studio.training.scenes import (
+    ABSENT,
+    EVERYTHING,
+    Lesson,
+    SceneSize,
+    draw_labels,
+    make_scenes,
+)
 from aiprod_studio.training.world import load_sprites, load_world
 
 
@@ -62,7 +71,8 @@ def test_a_lesson_says_what_is_shown():
     dice = torch.Generator().manual_seed(1)
     plain, rich = draw_labels(400, dice), draw_labels(400, dice, EVERYTHING)
     assert (plain["others"] == ABSENT).all()
-    assert not plain["styles"].any()
+    assert not any(plain[kind].any() for kind in ("styles", "sizes", "counts"))
+    assert (plain["thirds"] == ABSENT).all()
     assert ((rich["others"] == ABSENT) == (rich["relations"] == 0)).all()
     assert all(
         rich[kind].max() == len(table) - 1
@@ -76,11 +86,61 @@ def test_a_lesson_says_what_is_shown():
 
 def test_two_subjects_are_drawn_where_there_are_two():
     dice = torch.Generator().manual_seed(1)
-    scenes = make_scenes(24, SceneSize(frames=1, height=64, width=64), dice, EVERYTHING)
+    scenes = make_scenes(24, SceneSize(1, 64, 64), dice, Lesson(relations=()))
     assert scenes.video.shape == (24, 3, 1, 64, 64)
     alone = scenes.labels["relations"] == 0
     size = scenes.subject.mean(dim=(1, 2, 3))
     assert size[alone].mean() > 1.3 * size[~alone].mean()
+
+
+def test_half_of_the_sizes_and_counts_are_usual():
+    labels = draw_labels(2000, torch.Generator().manual_seed(1), EVERYTHING)
+    for kind in ("sizes", "counts"):
+        assert 0.45 < (labels[kind] == 0).float().mean() < 0.55
+    few = Lesson(sizes=("tiny", "huge"))
+    assert set(draw_labels(50, torch.Generator(), few)["sizes"].tolist()) == {1, 4}
+
+
+def test_a_third_is_only_where_there_is_room_for_it():
+    labels = draw_labels(2000, torch.Generator().manual_seed(1), EVERYTHING)
+    third = labels["thirds"] != ABSENT
+    fitting = [bool(relation.facts.get("third")) for relation in load_world().relations]
+    assert third.any()
+    assert (labels["others"][third] != ABSENT).all()
+    assert torch.tensor(fitting)[labels["relations"][third]].all()
+    assert not labels["counts"][third].any()
+
+
+def test_what_is_usual_costs_no_dice():
+    states = []
+    for lesson in (Lesson(), Lesson(sizes=("huge",), counts=("two",))):
+        dice = torch.Generator().manual_seed(1)
+        draw_labels(4, dice, lesson)
+        states.append(dice.get_state())
+    assert torch.equal(*states)
+
+
+def test_sizes_can_be_told_apart():
+    shares = []
+    for size in ("tiny", "small", "usual", "large", "huge"):
+        lesson = Lesson(subjects=("ball",), motions=("still",), cameras=("still",), sizes=(size,))
+        scenes = make_scenes(12, SceneSize(1, 64, 64), torch.Generator().manual_seed(2), lesson)
+        shares.append(scenes.subject.mean(dim=(1, 2, 3)))
+    for less, more in itertools.pairwise(shares):
+        assert less.max() < more.min()
+
+
+def test_each_of_several_is_seen_and_has_its_surface():
+    lesson = Lesson(("candle",), ("still",), ("still",), counts=("three",))
+    size = SceneSize(frames=1, height=128, width=128)
+    scenes = make_scenes(4, size, torch.Generator().manual_seed(5), lesson)
+    for row in range(4):
+        seen = (scenes.subject[row, 0].amax(dim=0) > 0.5).int()
+        assert (seen.diff() == 1).sum() + seen[0] == 3
+    cover = torch.nn.functional.avg_pool2d(scenes.subject, 16)
+    inside = (scenes.surface.abs() < 1).all(dim=1)
+    assert inside[cover > 0.9].all()
+    assert cover[~inside].mean() < 0.1
 
 
 def test_a_bounce_is_heard_when_it_is_seen():
