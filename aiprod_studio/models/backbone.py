@@ -237,7 +237,7 @@ def _places(grid: Grid, like: Tensor, window: Tensor | None) -> Tensor:
     """Return features of each video token's place in the frame `[B or 1, T·H·W, 16]`."""
     if window is None:
         window = torch.tensor([[0, 0, grid.H, grid.W]])
-    y, x, height, width = window.float().cpu().split(1, dim=1)
+    y, x, height, width = window.float().cpu().unsqueeze(2).unbind(1)
     rows = _marks((torch.arange(grid.H) + y + 0.5) / height)[:, None, :, None]
     columns = _marks((torch.arange(grid.W) + x + 0.5) / width)[:, None, None, :]
     shape = (len(window), grid.T, grid.H, grid.W, 8)
