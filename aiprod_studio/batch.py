@@ -20,11 +20,12 @@ from typing import Any
 
 from aiprod_studio.errors import BadRequest, MediaError, StudioError
 from aiprod_studio.media.files import explain
+from aiprod_studio.types import FILES as FILES
 from aiprod_studio.types import Plan, Request
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Request))
-FILES = frozenset({"image", "extend"})
-"""The columns that name a file."""
+IMAGES = ("image", "last_image")
+"""The columns that name a picture."""
 NAME_CHARACTERS = 60
 # File systems allow 255 bytes a name; a seed, a number and a writer's suffix need their share.
 NAME_BYTES = 180
@@ -242,11 +243,11 @@ def check_images(lines: Iterable[Line]) -> None:
 
     seen: set[str] = set()
     for line in lines:
-        image = line.request.image
-        if image is not None and image not in seen:
-            with naming(line.source):
-                read_image(Path(image))
-            seen.add(image)
+        for image in (getattr(line.request, name) for name in IMAGES):
+            if image is not None and image not in seen:
+                with naming(line.source):
+                    read_image(Path(image))
+                seen.add(image)
 
 
 def plan_jobs(

@@ -66,7 +66,9 @@ TEXT_OPTIONS = {
     "steps": ("N", "denoising steps: more are finer and slower"),
     "guidance": ("N", "how closely the prompt is followed"),
     "image": ("FILE", "a picture that the first frame shows"),
+    "last_image": ("FILE", "a picture that the last frame shows"),
     "extend": ("CLIP", "a clip that goes on: the file is that clip and then the new part"),
+    "stages": ("N", "1, or 2: half the size first, then doubled and refined"),
 }
 USAGE = """aiprod-studio --cli PROMPT [PROMPT ...] [options]
        aiprod-studio --cli --file prompts.txt|.csv|.jsonl [options]
@@ -82,10 +84,10 @@ USAGE = """aiprod-studio --cli PROMPT [PROMPT ...] [options]
 DETAILS = """\
 Options are defaults for the lines of a file: a preset gives way to an option, an option to the
 line's own value. A .csv or .jsonl file has a column for each of these that it needs: prompt,
-engine, width, height, seconds, fps, seed, steps, guidance, audio, image, extend, loras (with ;
-between them). Progress goes to stderr, the path of every finished clip to stdout. Exit codes: 0 all
-is well, 1 something failed on the way, 2 the input was refused and nothing was rendered, 130
-stopped by Ctrl-C.
+engine, width, height, seconds, fps, seed, steps, guidance, audio, image, last_image, extend,
+stages, loras (with ; between them). Progress goes to stderr, the path of every finished clip to
+stdout. Exit codes: 0 all is well, 1 something failed on the way, 2 the input was refused and
+nothing was rendered, 130 stopped by Ctrl-C.
 """
 
 
@@ -276,7 +278,7 @@ def _render_parser() -> Parser:
     add("--from", dest="again", metavar="CLIP", help="render a clip again by its own settings")
     add("--preset", metavar="NAME", help="default, draft, fast, quality or one of your own")
     for name, (unit, text) in TEXT_OPTIONS.items():
-        add(f"--{name}", metavar=unit, help=text)
+        add(f"--{name.replace('_', '-')}", metavar=unit, help=text)
     add("--lora", action="append", metavar="FILE|REPO[:W]", help="a LoRA and its weight; repeat")
     add("--audio", action=argparse.BooleanOptionalAction, help="with or without sound")
     add("--count", metavar="N", default="1", help="clips per prompt, with seeds counting up")

@@ -134,7 +134,7 @@ def _native(engine: str) -> dict[str, Any]:
 
 def _row(source: Source) -> dict[str, Any]:
     """Return the row of an engine that is downloaded, with what all its variants have here."""
-    here = [one for v in source.variants if (one := local_survey(source, v, this_hub()))]
+    here = [one for v in source.offered if (one := local_survey(source, v, this_hub()))]
     first = [one for one in here if one.variant == source.variants[0]]
     return {
         "engine": source.engine,
@@ -233,14 +233,18 @@ def describe(found: Survey) -> str:
     """Return what a download would be, for people, in a few lines."""
     source, terms = found.source, found.source.licence
     accepted = "" if licences.is_accepted(source) else " To be accepted with --accept-licence."
-    others = ", ".join(one.name for one in source.variants if one != found.variant)
+    others = ", ".join(one.name for one in source.offered if one != found.variant)
+    origins = [
+        f"{one.hub.endpoint}/{one.variant.repo}, commit {one.commit[:12]}" for one in found.each
+    ]
     lines = [
         f"{source.name} ({source.engine}), variant {found.variant.name}"
         + (f"; there are also: {others}" if others else ""),
-        f"  from      {found.hub.endpoint}/{found.variant.repo}, commit {found.commit[:12]}",
+        f"  from      {' and '.join(origins)}",
         f"  licence   {terms.name}: {terms.allows}{accepted} {terms.page}",
         f"  access    {found.access}",
-        f"  size      {gigabytes(found.total_bytes)} in {len(found.files)} files",
+        f"  size      {gigabytes(found.total_bytes)} in "
+        f"{sum(len(one.files) for one in found.each)} files",
         f"  on disk   {gigabytes(found.present_bytes + found.part_bytes)}, "
         f"{gigabytes(found.missing_bytes)} to come",
         f"  disk      {found.hub.cache}, {gigabytes(found.free_bytes)} free",
@@ -263,7 +267,7 @@ def _to_json(found: Survey) -> dict[str, Any]:
     return {
         "engine": found.source.engine,
         "variant": found.variant.name,
-        "variants": [one.name for one in found.source.variants],
+        "variants": [one.name for one in found.source.offered],
         "repo": found.variant.repo,
         "commit": found.commit,
         "licence": dataclasses.asdict(found.source.licence),
@@ -277,8 +281,13 @@ def _to_json(found: Survey) -> dict[str, Any]:
         "folder": str(found.folder),
         "complete": found.complete,
         "files": [
-            {**dataclasses.asdict(file), "on_disk": file.path in found.present}
-            for file in found.files
+            {
+                "repo": one.variant.repo,
+                **dataclasses.asdict(file),
+                "on_disk": file.path in one.present,
+            }
+            for one in found.each
+            for file in one.files
         ],
     }
 

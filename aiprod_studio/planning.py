@@ -24,6 +24,7 @@ NUMBERS = {
     "fps": (float, "N", "frames a second"),
     "steps": (int, "N", "denoising steps"),
     "guidance": (float, "N", "how closely the prompt is followed"),
+    "stages": (int, "N", "1, or 2: half the size first, then doubled and refined"),
 }
 
 
@@ -62,9 +63,11 @@ def _parser() -> Parser:
     add("prompt", metavar="PROMPT", help="what the clip shows, in any language")
     add("--engine", metavar="NAME", default="starter", help="the model (default: starter)")
     for name, (kind, unit, text) in NUMBERS.items():
-        add(f"--{name}", type=kind, metavar=unit, help=text)
+        default = 1 if name == "stages" else None
+        add(f"--{name}", type=kind, metavar=unit, default=default, help=text)
     add("--audio", action=argparse.BooleanOptionalAction, default=True, help="with sound or not")
     add("--image", metavar="FILE", help="a picture that the first frame shows")
+    add("--last-image", metavar="FILE", help="a picture that the last frame shows")
     add("--count", type=int, metavar="N", default=1, help="clips of this kind in the job")
     add("--gpu", metavar="SIZE", help="an imagined NVIDIA GPU, such as '24 GB', or 'none'")
     add("--ram", metavar="SIZE", help="the imagined machine's RAM, such as '64 GB'")
@@ -76,7 +79,7 @@ def _ask(options: argparse.Namespace) -> tuple[Request, ModelCard, Hardware]:
     """Return what is asked of which model on which machine; raises `BadRequest`."""
     if options.count < 1:
         raise BadRequest(f"count is {options.count}; give 1 or more.")
-    names = ("prompt", "engine", *NUMBERS, "audio", "image")
+    names = ("prompt", "engine", *NUMBERS, "audio", "image", "last_image")
     request = Request(**{name: getattr(options, name) for name in names})
     card = find_card(options.engine)
     if options.gpu is None and options.ram is None:
@@ -120,16 +123,17 @@ def _show(plan: Plan, full: Request, card: ModelCard) -> None:
     from rich.table import Table
 
     sound = "with" if full.audio and card.sample_rate else "without"
+    more = full.stages > 1
     _print(
         f"{card.name}: {full.width}×{full.height}, {plan.frames} frames at {full.fps:g} a second, "
-        f"{sound} sound, {full.steps} steps"
+        f"{sound} sound, {full.steps} steps{f' and {card.refine_steps} more' if more else ''}"
     )
     # One pool has no memory of its own beside the RAM.
     columns = ("device memory", "RAM") if plan.device == "cuda" else ("memory",)
     table = Table("stage", *columns, "time", "weights")
     for stage, peak in plan.peak_bytes.items():
         sizes = [peak, plan.ram_bytes[stage]] if plan.device == "cuda" else [plan.ram_bytes[stage]]
-        place = plan.placement.get(stage, "")
+        place = plan.placement.get("denoise" if stage == "refine" else stage, "")
         table.add_row(stage, *map(_size, sizes), _time(plan.stage_seconds[stage]), place)
     table.add_row("in all", *[""] * len(columns), _time(plan.seconds), "", style="bold")
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 100).print(table)

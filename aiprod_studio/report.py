@@ -50,20 +50,22 @@ class Outcome:
 def describe(job: Job) -> str:
     """Return what would be rendered, for people, in a few lines."""
     request, plan = job.request, job.plan
+    stages = f" in {plan.stages} stages" if plan.stages > 1 else ""
     peak = max(plan.peak_bytes.values(), default=0) / 2**30
     lines = [
         f"{job.source + ': ' if job.source else ''}{shorten(request.prompt, 100)}",
         f"  file      {job.path}{' (exists already, is skipped)' if job.covered else ''}",
         f"  clip      {request.width}×{request.height}, {plan.frames} frames at {request.fps:g} "
         f"a second, {'with' if request.audio else 'without'} sound",
-        f"  render    {request.engine}, {request.steps} steps, guidance {request.guidance:g}, "
+        f"  render    {request.engine}, {request.steps} steps{stages}, "
+        f"guidance {request.guidance:g}, "
         f"seed {'random' if request.seed is None else request.seed}",
         f"  machine   {plan.device}, {plan.precision}, about {clock(plan.seconds)}, "
         f"up to {peak:.1f} GiB of memory",
     ]
-    for name in ("image", "extend"):
+    for name, label in (("last_image", "last"), ("image", "image"), ("extend", "extend")):
         if getattr(request, name):
-            lines.insert(2, f"  {name:<9} {getattr(request, name)}")
+            lines.insert(2, f"  {label:<9} {getattr(request, name)}")
     return "\n".join([*lines, *(f"  because   {reason}" for reason in plan.because)])
 
 
@@ -83,13 +85,16 @@ def summarise(outcomes: Sequence[Outcome], seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Return a length of time as a person says it: 4.2 s, 3 min 5 s, 2 h 10 min."""
+    """Return a length of time as a person says it: 4.2 s, 3 min 5 s, 2 h 10 min, 16 d 21 h."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def shorten(text: str, length: int) -> str:
@@ -100,18 +105,24 @@ def shorten(text: str, length: int) -> str:
 
 @dataclass
 class Pace:
-    """How much of a batch is done and how long the rest takes, from `predicted` seconds a clip."""
+    """How much of a batch is done and how long the rest takes, from `predicted` seconds a clip.
+
+    `refining` is the second stage's share of the denoiser's time, for clips that have one.
+    """
 
     predicted: Sequence[float]
+    refining: dict[int, float] = field(default_factory=dict)
     shares: dict[int, float] = field(default_factory=dict)
     dropped: set[int] = field(default_factory=set)
 
     def advance(self, index: int, progress: Progress) -> None:
         """Note a step of a clip; denoising counts for nine tenths of it."""
         part = progress.done / max(1, progress.total)
-        before = self.shares.get(index, 0.0)
+        before, second = self.shares.get(index, 0.0), self.refining.get(index, 0.0)
         if progress.stage == "denoise":
-            now = 0.9 * part
+            now = 0.9 * part * (1 - second)
+        elif progress.stage == "refine":
+            now = 0.9 * (1 - second + part * second)
         else:
             now = 0.9 + 0.1 * part if before >= 0.9 else 0.0
         self.shares[index] = max(before, min(now, 0.99))
@@ -135,6 +146,16 @@ class Pace:
         measured = elapsed * (total - done) / done
         trust = min(1.0, 4 * done / total)
         return trust * measured + (1 - trust) * (total - done)
+
+
+def _pace(jobs: Sequence[Job]) -> Pace:
+    """Return the pace of jobs before any of them has begun."""
+    refining = {}
+    for index, job in enumerate(jobs):
+        first, second = (job.plan.stage_seconds.get(name, 0.0) for name in ("denoise", "refine"))
+        if second:
+            refining[index] = second / (first + second)
+    return Pace([job.plan.seconds for job in jobs], refining)
 
 
 class Board(Protocol):
@@ -162,7 +183,7 @@ class PlainBoard:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self.jobs = jobs
-        self.pace = Pace([job.plan.seconds for job in jobs])
+        self.pace = _pace(jobs)
         self.started = self.spoken = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -213,7 +234,7 @@ class BarBoard:
     def __init__(self, jobs: Sequence[Job], bars: Bars) -> None:
         self.jobs = jobs
         self.bars = bars
-        self.pace = Pace([job.plan.seconds for job in jobs])
+        self.pace = _pace(jobs)
         self.started = time.monotonic()
         self.step = bars.add_task("starting", total=None, note="")
         self.clip = bars.add_task(f"clip 1 of {len(jobs)}", total=1.0, note="")

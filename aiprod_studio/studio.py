@@ -260,8 +260,11 @@ class Studio:
 
 def _shape(full: Request) -> Request:
     """Return what of a complete request must be equal for clips to be denoised together."""
-    image = "any" if full.pictured else None
-    return dataclasses.replace(full, prompt="any", seed=0, image=image, extend=None)
+    first = None if full.image is None and full.extend is None else "any"
+    last = None if full.last_image is None else "any"
+    return dataclasses.replace(
+        full, prompt="any", seed=0, image=first, extend=None, last_image=last
+    )
 
 
 def _at_once(plan: Plan, batch: int) -> Plan:

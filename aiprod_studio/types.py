@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from aiprod_studio.errors import BadRequest
+from aiprod_studio.sentences import Said
 
 PROMPT_LIMIT = 2000
 SIDE_LIMIT = 4096
 SECONDS_LIMIT = 600.0
+FILES = frozenset({"image", "last_image", "extend"})
+"""The fields of a request that name a file."""
+
 # The frames that a decoder's neighbouring chunks share, the usual pipelines' own.
 SHARED_FRAMES = 8
 
@@ -24,10 +28,11 @@ class Request:
     """One clip as a person asks for it; `None` means "what the engine finds best".
 
     Sizes are pixels of the finished file, `seconds` its length, `fps` frames a second,
-    `image` a picture that the first frame must show, `loras` the LoRAs to add to the model, each
-    a file or a repository of the Hub, with ":" and a weight where that is not 1. `extend` is a
-    clip that goes on: the finished file is that clip and then `seconds` more, in its size and
-    frame rate unless others are asked for.
+    `image` a picture that the first frame must show, `last_image` one that the last frame must
+    show, `loras` the LoRAs to add to the model, each a file or a repository of the Hub, with ":"
+    and a weight where that is not 1. `extend` is a clip that goes on: the finished file is that
+    clip and then `seconds` more, in its size and frame rate unless others are asked for. In two
+    `stages` a clip is denoised at half the size, doubled and denoised again in a few steps.
     Raises `BadRequest` when a value can suit no engine at all.
     """
 
@@ -44,23 +49,42 @@ class Request:
     image: str | None = None
     loras: tuple[str, ...] = ()
     extend: str | None = None
+    last_image: str | None = None
+    stages: int = 1
 
     def __post_init__(self) -> None:
         """Refuse values of a wrong type or out of every engine's range."""
         _check_types(self)
         if not self.prompt.strip():
-            raise BadRequest("The prompt is empty. Say in a few words what the clip should show.")
+            raise BadRequest(
+                Said(
+                    "said.no_prompt",
+                    "The prompt is empty. Say in a few words what the clip should show.",
+                )
+            )
         if len(self.prompt) > PROMPT_LIMIT:
             raise BadRequest(
-                f"The prompt has {len(self.prompt):,} characters; at most {PROMPT_LIMIT:,} are "
-                "read. Shorten it to what one clip can show."
+                Said(
+                    "said.long_prompt",
+                    "The prompt has {count:,} characters; at most {most:,} are read. Shorten it to "
+                    "what one clip can show.",
+                    count=len(self.prompt),
+                    most=PROMPT_LIMIT,
+                )
             )
         for name, low, high in _RANGES:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
                 raise BadRequest(
-                    f"{name} is {str(value)[:20]}; give a number from {low:g} to {high:g}, "
-                    "or leave it out for the engine's own."
+                    Said(
+                        "said.range",
+                        "{name} is {value}; give a number from {low:g} to {high:g}, or leave it "
+                        "out for the engine's own.",
+                        name=Said(f"field.{name}", name),
+                        value=str(value)[:20],
+                        low=low,
+                        high=high,
+                    )
                 )
         if self.image is not None and self.extend is not None:
             raise BadRequest(
@@ -70,8 +94,8 @@ class Request:
 
     @property
     def pictured(self) -> bool:
-        """Whether the first frame is given: by a picture, or by the end of another clip."""
-        return self.image is not None or self.extend is not None
+        """Whether a frame is given: by a picture, or by the end of another clip."""
+        return any(file is not None for file in (self.image, self.last_image, self.extend))
 
     def to_json(self) -> dict[str, Any]:
         """Return the request as a plain dictionary that `from_json` reads back."""
@@ -102,6 +126,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("seed", 0, 2**63 - 1),
     ("steps", 1, 200),
     ("guidance", 0, 30),
+    ("stages", 1, 2),
 )
 
 
@@ -188,6 +213,7 @@ class Memory:
     decode_least: float = 0.0
     decode_least_in_time: float = 0.0
     sound: float = 0.0
+    upscaler: float = 0.0
     overlap: int = 32
     chunks: tuple[int, ...] = ()
     slack: float = 1.0
@@ -203,7 +229,9 @@ class ModelCard:
     renders by itself (none: only the trained one), `frame_step` k the rule "frames = k·n + 1",
     `flops_per_token` the arithmetic of one denoiser evaluation, `part_bytes` weights on disk.
     A model with `parts` can be placed and quantised part by part; one without stays whole.
-    `tasks` are what it can make a clip of: text, image (its first frame), keyframes, lora.
+    `tasks` are what it can make a clip of or with: text, image (its first frame), keyframes (its
+    last frame too), lora, upscale (a second stage, of `refine_steps`); `others` names, by task, the
+    engines of the catalogue that can do it.
     """
 
     id: str
@@ -227,6 +255,8 @@ class ModelCard:
     parts: dict[str, Part] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
     tasks: tuple[str, ...] = ("text", "image")
+    refine_steps: int = 0
+    others: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -260,7 +290,7 @@ class Plan:
     time), `cache` a step cache by name ("": none). `tiling` names the way of decoding: none (all at
     once), uniform (even tiles), content (tiles laid by what the latents show), stream (chunks of
     frames, handed on as they come; tiled too where there is a `tile`).
-    `ram_bytes` and `stage_seconds` are per stage.
+    `ram_bytes` and `stage_seconds` are per stage. In two `stages` the canvas is that of the second.
     """
 
     device: str
@@ -285,6 +315,7 @@ class Plan:
     tiling: str = "none"
     ram_bytes: dict[str, int] = field(default_factory=dict)
     stage_seconds: dict[str, float] = field(default_factory=dict)
+    stages: int = 1
     basis: Basis | None = field(default=None, repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -308,11 +339,12 @@ def complete(request: Request, card: ModelCard) -> Request:
     """Return `request` with every `None` but the seed and its files filled from `card`.
 
     A clip that goes on from another may have any size and frame rate: what the model renders is
-    fitted to them. Raises `BadRequest` when the model cannot make that size, length or frame rate.
+    fitted to them. One of two stages has twice the sides by default. Raises `BadRequest` when the
+    model cannot make that size, length or frame rate, or has no such mode.
     """
     defaults = {
-        "width": card.default_width,
-        "height": card.default_height,
+        "width": card.default_width * request.stages,
+        "height": card.default_height * request.stages,
         "seconds": card.default_seconds,
         "fps": card.default_fps,
         "steps": card.default_steps,
@@ -320,39 +352,77 @@ def complete(request: Request, card: ModelCard) -> Request:
     }
     missing = {name: value for name, value in defaults.items() if getattr(request, name) is None}
     full = dataclasses.replace(request, **missing)  # type: ignore[arg-type]
-    for given, task, what in (
-        (full.image, "image", "begin with a picture"),
-        (full.extend, "image", "go on from another clip"),
-        (full.loras, "lora", "use LoRAs"),
-    ):
-        if given and task not in card.tasks:
-            raise BadRequest(
-                f"{card.name} cannot {what}. Leave that out, or choose an engine that can: "
-                "'aiprod-studio models list' shows what each one can do."
-            )
+    _check_tasks(full, card)
     for name in ("width", "height"):
         side = getattr(full, name)
         if side % card.size_step and not full.extend:
             nearest = max(card.size_step, round(side / card.size_step) * card.size_step)
             raise BadRequest(
-                f"{name} is {side}; {card.name} renders multiples of {card.size_step} pixels. "
-                f"Use {nearest}."
+                Said(
+                    "said.side",
+                    "{name} is {side}; {engine} renders multiples of {step} pixels. Use {nearest}.",
+                    name=Said(f"field.{name}", name),
+                    side=side,
+                    engine=card.name,
+                    step=card.size_step,
+                    nearest=nearest,
+                )
             )
     assert full.fps is not None
     if full.fps != rendered_fps(full, card) and not full.extend:
         raise BadRequest(
-            f"fps is {full.fps:g}; {card.name} renders {card.fps[0]:g} to {card.fps[1]:g} frames "
-            f"a second. Use {card.default_fps:g}."
+            Said(
+                "said.fps",
+                "fps is {fps:g}; {engine} renders {low:g} to {high:g} frames a second. Use "
+                "{usual:g}.",
+                fps=full.fps,
+                engine=card.name,
+                low=card.fps[0],
+                high=card.fps[1],
+                usual=card.default_fps,
+            )
         )
     frames = frame_count(full, card)
     if frames > card.frames[1]:
         fps = rendered_fps(full, card)
         longest = card.frames[1] / fps
         raise BadRequest(
-            f"{full.seconds:g} s at {fps:g} fps are {frames} frames; {card.name} renders at "
-            f"most {card.frames[1]}. Use --seconds {longest:.3g} or fewer frames a second."
+            Said(
+                "said.frames",
+                "{seconds:g} s at {fps:g} fps are {frames} frames; {engine} renders at most "
+                "{most}. Use --seconds {longest:.3g} or fewer frames a second.",
+                seconds=full.seconds,
+                fps=fps,
+                frames=frames,
+                engine=card.name,
+                most=card.frames[1],
+                longest=longest,
+            )
         )
     return full
+
+
+def _check_tasks(full: Request, card: ModelCard) -> None:
+    """Raise `BadRequest` for a mode that the model has not, naming the engines that have it."""
+    for given, task, what in (
+        (full.image, "image", Said("said.can_begin", "begin with a picture")),
+        (full.last_image, "keyframes", Said("said.can_end", "end with a picture")),
+        (full.extend, "image", Said("said.can_extend", "go on from another clip")),
+        (full.loras, "lora", Said("said.can_lora", "use LoRAs")),
+        (full.stages > 1, "upscale", Said("said.can_refine", "render in two stages")),
+    ):
+        if given and task not in card.tasks:
+            able = ", ".join(card.others.get(task, ()))
+            advice = f": {able}" if able else ""
+            raise BadRequest(
+                Said(
+                    "said.cannot",
+                    "{engine} cannot {what}. Leave that out, or choose an engine that can{able}.",
+                    engine=card.name,
+                    what=what,
+                    able=advice,
+                )
+            )
 
 
 def frame_count(request: Request, card: ModelCard) -> int:

@@ -144,6 +144,17 @@ def test_only_one_of_several_prompts_is_named() -> None:
         prompt_lines(["a", " "], {})
 
 
+def test_last_pictures_and_stages_are_columns(tmp_path: Path) -> None:
+    for text in (
+        write(tmp_path, "p.csv", "prompt,last_image,stages\na cat,a.png,2\n"),
+        write(tmp_path, "p.jsonl", '{"prompt": "a cat", "last_image": "a.png", "stages": 2}'),
+    ):
+        lines = read_lines(text, {})
+        assert lines[0].request == Request("a cat", last_image=str(tmp_path / "a.png"), stages=2)
+        with pytest.raises(MediaError, match="line"):
+            check_images(lines)
+
+
 def test_bad_images_are_refused_with_their_line(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no picture", encoding="utf-8")
     lines = read_lines(write(tmp_path, "p.csv", "prompt,image\na cat,\na dog,a.png"), {})

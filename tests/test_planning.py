@@ -41,6 +41,19 @@ def test_prints_json_that_reads_back(capsys: Capture) -> None:
     assert found["frames"] == 49
 
 
+def test_both_stages_have_a_row(capsys: Capture) -> None:
+    words = ["a dog", "--engine", "ltx-2", "--stages", "2", "--last-image", "a.png", "--gpu", "80"]
+    assert plan(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("LTX-2: 1536×1024, 121 frames at 24 a second, with sound, 8 steps and")
+    assert "refine" in out
+    assert "because   denoised at 768×512, refined at twice the sides" in out
+    assert main(["plan", "a dog", "--stages", "2"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Starter cannot render in two stages.")
+    assert said.endswith("an engine that can: ltx-2.\n")
+
+
 def test_what_does_not_fit_names_what_does(capsys: Capture) -> None:
     words = ["a dog", "--engine", "wan2.2-5b", "--gpu", "8 GB"]
     assert plan([*words, "--json"]) == 2

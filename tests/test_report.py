@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,8 @@ def jobs(count: int) -> list[Job]:
         (59.6, "1 min 0 s"),
         (185, "3 min 5 s"),
         (7800, "2 h 10 min"),
+        (86_340, "23 h 59 min"),
+        (1_457_280, "16 d 20 h"),
     ],
 )
 def test_times_read_as_people_say_them(seconds: float, text: str) -> None:
@@ -59,6 +62,16 @@ def test_the_time_left_goes_from_prediction_to_measurement() -> None:
     assert pace.left(40) == pytest.approx(40)
     pace.finish(1, failed=False)
     assert pace.left(80) == 0
+
+
+def test_a_second_stage_has_its_share_of_the_clip() -> None:
+    times = {"denoise": 2.0, "refine": 6.0}
+    job = replace(jobs(1)[0], plan=replace(PLAN, stage_seconds=times, stages=2))
+    board = PlainBoard([job])
+    for stage, done, share in (("denoise", 2, 0.225), ("refine", 0, 0.225), ("refine", 2, 0.9)):
+        board.update(0, Progress(stage, done, 2))
+        assert board.pace.shares[0] == pytest.approx(share)
+    assert "4 steps in 2 stages" in describe(job)
 
 
 def test_a_failed_clip_does_not_make_the_rest_look_fast() -> None:

@@ -68,6 +68,23 @@ def test_a_first_picture_is_kept(studio, tmp_path):
     assert right[2] > left[2] + 60
 
 
+def test_a_clip_ends_with_a_last_picture_alone_and_after_a_first(studio, tmp_path):
+    halves = np.zeros((128, 128, 3), np.uint8)
+    halves[:, :64], halves[:, 64:] = (220, 60, 40), (40, 80, 220)
+    for name, picture in (("last", halves), ("first", halves[:, ::-1])):
+        write_image(tmp_path / f"{name}.png", picture)
+    files = {"last_image": str(tmp_path / "last.png")}
+    for name in ("alone", "both"):
+        record = studio.render("a dog", tmp_path / f"{name}.mp4", seed=3, **FAST, **files)
+        frames = read_clip(record.path).frames.astype(float)
+        left, right = frames[-1, 96:160, 20:100], frames[-1, 96:160, 156:236]
+        assert left[..., 0].mean() > right[..., 0].mean() + 60
+        assert right[..., 2].mean() > left[..., 2].mean() + 60
+        assert read_request(record.path).last_image == files["last_image"]
+        files["image"] = str(tmp_path / "first.png")
+    assert frames[0, 96:160, 20:100, 2].mean() > frames[0, 96:160, 156:236, 2].mean() + 60
+
+
 def test_a_clip_without_a_seed_remembers_the_one_it_drew(studio, tmp_path):
     record = studio.render("a ball", Path(tmp_path / "ball.mp4"), **FAST)
     assert record.request.seed is not None

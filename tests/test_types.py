@@ -52,6 +52,9 @@ CARD = ModelCard(
         ({"fps": 0}, "fps"),
         ({"audio": 1}, "audio"),
         ({"image": 3}, "image"),
+        ({"last_image": 3}, "last_image"),
+        ({"stages": 3}, "stages"),
+        ({"stages": None}, "stages"),
     ],
 )
 def test_refuses_what_suits_no_engine(values: dict[str, Any], word: str) -> None:
@@ -105,6 +108,34 @@ def test_frame_count_is_the_nearest_the_model_can(seconds: float, frames: int) -
 def test_the_advised_longest_clip_is_accepted() -> None:
     seconds = float(f"{CARD.frames[1] / CARD.default_fps:.3g}")
     assert frame_count(complete(Request("a cat", seconds=seconds), CARD), CARD) == CARD.frames[1]
+
+
+def test_what_was_made_before_there_were_last_pictures_and_stages_still_reads() -> None:
+    old = Request("a cat", seed=4).to_json()
+    del old["last_image"], old["stages"]
+    assert Request.from_json(old) == Request("a cat", seed=4)
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [({"last_image": "a.png"}, "end with a picture"), ({"stages": 2}, "render in two stages")],
+)
+def test_what_an_engine_cannot_is_said_with_the_engines_that_can(
+    values: dict[str, Any], what: str
+) -> None:
+    request = Request("a cat", **values)
+    with pytest.raises(BadRequest, match=rf"Tiny cannot {what}.*an engine that can\.$"):
+        complete(request, CARD)
+    others = {"keyframes": ("one", "two"), "upscale": ("one", "two")}
+    with pytest.raises(BadRequest, match=r"an engine that can: one, two\.$"):
+        complete(request, dataclasses.replace(CARD, others=others))
+
+
+def test_two_stages_have_twice_the_sides_by_default() -> None:
+    card = dataclasses.replace(CARD, tasks=("text", "upscale"), refine_steps=3)
+    full = complete(Request("a cat", stages=2), card)
+    assert (full.width, full.height) == (256, 192)
+    assert complete(Request("a cat", stages=2, width=64), card).width == 64
 
 
 def test_requests_are_frozen() -> None:

@@ -22,7 +22,10 @@ HUB = "hub:"
 @cache
 def cards() -> dict[str, ModelCard]:
     """Return every engine's card by its id."""
-    return {row["id"]: _card(row) for row in rows().values()}
+    found = [_card(row) for row in rows().values()]
+    tasks = dict.fromkeys(task for card in found for task in card.tasks)
+    able = {task: tuple(card.id for card in found if task in card.tasks) for task in tasks}
+    return {card.id: dataclasses.replace(card, others=able) for card in found}
 
 
 def find_card(engine: str) -> ModelCard:
@@ -33,7 +36,7 @@ def find_card(engine: str) -> ModelCard:
     if engine.startswith(HUB):
         from aiprod_studio.engines.hub.repo import repo_card
 
-        return repo_card(engine)
+        return dataclasses.replace(repo_card(engine), others=cards()["starter"].others)
     if engine not in cards():
         known = ", ".join(sorted(cards()))
         raise BadRequest(f"The engine '{engine}' does not exist. Choose one of: {known}.")
@@ -123,6 +126,7 @@ def _card(row: dict[str, Any]) -> ModelCard:
         tasks = [task for variant in row["variants"] for task in variant["tasks"]]
         values["tasks"] = (*dict.fromkeys(tasks), "lora")
     values["memory"] = Memory(**_tuples(row.get("memory", {})))
+    values["refine_steps"] = len(row.get("recipe", {}).get("refine", ()))
     return ModelCard(**values)
 
 

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -131,6 +132,31 @@ class Resumable(Parts, Protocol):
 
     def preview(self, point: Point, request: Request, plan: Plan) -> Frame:
         """Return the first frame `[H, W, 3]` as the denoiser sees it at a point."""
+
+
+@runtime_checkable
+class Refining(Resumable, Protocol):
+    """Parts with a second stage: latents are doubled, then denoised again in a few steps."""
+
+    def find_upscaler(self) -> Path:
+        """Return where the network that doubles latents is; raises `ModelUnavailable`."""
+
+    def upsample(self, latents: Latents, plan: Plan) -> Latents:
+        """Return latents of a picture of twice the sides, those of `plan`; the sound stays."""
+
+    def refine(
+        self,
+        latents: Latents,
+        text: Text,
+        nothing: Text,
+        given: Given,
+        request: Request,
+        plan: Plan,
+        on_step: OnStep,
+        on_point: OnPoint | None = None,
+        start: Point | None = None,
+    ) -> Latents:
+        """Return doubled latents denoised again, as `denoise` does from noise."""
 
 
 @runtime_checkable

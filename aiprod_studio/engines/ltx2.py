@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -126,12 +127,16 @@ class LTX2Parts(LTXBase):
         run = Run(*shapes, texts, nothing, given, requests, plan)
         return run.follow(self.components, self.recipe, x, times, on_step, on_points, starts)
 
+    def find_upscaler(self) -> Path:
+        """Return the folder of the network that doubles latents; raises `ModelUnavailable`."""
+        return self.find_folder("upscale")
+
     def upsample(self, latents: Latents, plan: Plan) -> Latents:
         """Return latents of a picture of twice the sides, those of `plan`; the sound stays.
 
         Raises `ModelUnavailable` where the network for it is not on this disk.
         """
-        held, folder = self.components, self.find_folder("upscale")
+        held, folder = self.components, self.find_upscaler()
         with (
             torch.no_grad(),
             held.use("vae") as vae,
@@ -161,6 +166,8 @@ class LTX2Parts(LTXBase):
         """
         if not self.recipe.refine:
             raise BadRequest(f"{self.card.name} has no second stage. Render it without.")
+        if on_point:
+            self.look_ahead(plan)
         assert request.seed is not None
         shapes, levels = self._shapes(request, plan), self.recipe.refine
         times, rough = follow(levels, len(levels)), noise(request.seed + 1, shapes)

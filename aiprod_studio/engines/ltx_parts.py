@@ -53,8 +53,8 @@ class LTXBase(Batching, ABC):
 
     def encode_media(self, pictures: Pictures, plan: Plan) -> Given:
         """Return the latents `[1, C, 1, h, w]` of each picture under the number of its frame."""
-        wanted = {0: pictures.first, plan.frames - 1: pictures.last}
-        given = {number: picture for number, picture in wanted.items() if picture is not None}
+        wanted = ((plan.frames - 1, pictures.last), (0, pictures.first))
+        given = {number: picture for number, picture in wanted if picture is not None}
         if not given:
             return {}
         with torch.no_grad(), self.components.use("vae") as vae:

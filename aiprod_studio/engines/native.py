@@ -68,12 +68,18 @@ class NativeParts(Batching):
             return Text(*encoder(tokenise([prompt], encoder.config).to(self.device)))
 
     def encode_media(self, pictures: Pictures, plan: Plan) -> Given:
-        """Return the video latents `[1, C, 1, H/16, W/16]` of the first picture as `first`."""
-        if pictures.first is None:
-            return {}
-        video = torch.tensor(pictures.first, device=self.device).permute(2, 0, 1)[None, :, None]
-        with torch.inference_mode():
-            return {"first": self.networks.video_vae.encode(video.float() / 127.5 - 1)}
+        """Return the video latents `[1, C, 1, H/16, W/16]` of pictures as `first` and `last`."""
+        # Later latents stand for several frames each: there the picture stands still.
+        given = {"first": (pictures.first, 1), "last": (pictures.last, TIME_FACTOR + 1)}
+        found: Given = {}
+        for name, (picture, frames) in given.items():
+            if picture is None:
+                continue
+            video = torch.tensor(picture, device=self.device).permute(2, 0, 1)[None, :, None]
+            video = (video.float() / 127.5 - 1).repeat(1, 1, frames, 1, 1)
+            with torch.inference_mode():
+                found[name] = self.networks.video_vae.encode(video)[:, :, -1:]
+        return found
 
     def denoise_together(
         self,
@@ -95,14 +101,14 @@ class NativeParts(Batching):
         sizes = [int(np.prod(shape)) for shape in shapes]
         fps, steps = like.fps, like.steps
         told, untold = _stack(texts), _stack([nothing] * B)
-        first = torch.cat([one["first"] for one in given]) if "first" in given[0] else None
+        kept = {name: torch.cat([one[name] for one in given]) for name in given[0]}
 
         def split(x: Tensor) -> list[Tensor]:
             pieces = torch.split(x, sizes, dim=1)
             return [piece.reshape(B, *shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
         def predict(x: Tensor, t: float, telling: bool) -> Tensor:
-            return self._predict(split(x), t, told if telling else untold, first, fps)
+            return self._predict(split(x), t, told if telling else untold, kept, fps)
 
         def tell(point: Point) -> None:
             if on_points:
@@ -141,23 +147,21 @@ class NativeParts(Batching):
         return [(config.video_channels, groups, *cells), (config.audio_channels, count)]
 
     def _predict(
-        self, parts: list[Tensor], t: float, text: Text, first: Tensor | None, fps: float
+        self, parts: list[Tensor], t: float, text: Text, kept: Given, fps: float
     ) -> Tensor:
         """Return the clean prediction `[B, n]`; latents that are given stay as they are."""
         video, audio = parts
         cells = video.shape[3] * video.shape[4]
-        tokens = video.shape[2] * cells + audio.shape[2]
-        times = torch.full((len(video), tokens), t, device=self.device)
-        if first is not None:
-            kept = first.shape[2]
-            video = torch.cat([first, video[:, :, kept:]], dim=2)
-            times[:, : kept * cells] = 0
+        pictures = video.shape[2] * cells
+        times = torch.full((len(video), pictures + audio.shape[2]), t, device=self.device)
+        if "last" in kept:
+            times[:, pictures - cells : pictures] = 0
+        if "first" in kept:
+            times[:, :cells] = 0
         clean, sound = self.networks.backbone(
-            video, audio, times, (text.features, text.pooled), fps
+            _put(video, kept), audio, times, (text.features, text.pooled), fps
         )
-        if first is not None:
-            clean = torch.cat([first, clean[:, :, first.shape[2] :]], dim=2)
-        return torch.cat([clean.flatten(1), sound.flatten(1)], dim=1)
+        return torch.cat([_put(clean, kept).flatten(1), sound.flatten(1)], dim=1)
 
     def decode_video(self, latents: Latents, plan: Plan) -> Frames:
         """Return frames `[T, H, W, 3]` of the plan's canvas."""
@@ -201,6 +205,15 @@ class NativeParts(Batching):
         fade = np.minimum(1, np.minimum(np.arange(samples), np.arange(samples)[::-1]) / 160)
         faded: Sound = (sound.cpu().numpy() * fade).astype(np.float32)
         return faded
+
+
+def _put(video: Tensor, kept: Given) -> Tensor:
+    """Return latents `[B, C, T, H, W]` with the given ones in the first and the last place."""
+    if "last" in kept:
+        video = torch.cat([video[:, :, :-1], kept["last"]], dim=2)
+    if "first" in kept:
+        video = torch.cat([kept["first"], video[:, :, 1:]], dim=2)
+    return video
 
 
 def _stack(texts: Sequence[Text]) -> Text:

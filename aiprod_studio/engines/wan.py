@@ -112,20 +112,22 @@ class WanParts(Batching):
         `first` is one latent `[1, C, 1, h, w]` for the place of the clip's first one; `beside` are
         channels `[1, 4 + C, T, h, w]`: which frames are given, and the latents of those.
         """
-        if pictures.first is None:
+        given = {0: pictures.first, -1: pictures.last}
+        videos = {n: _to_video(one) for n, one in given.items() if one is not None}
+        if not videos:
             return {}
         self.open("image")
-        first = _to_video(pictures.first)
         with self.components.use("vae") as vae:
             if self.components.index.get("expand_timesteps"):
-                return {"first": self._encode(vae, first, plan).cpu()}
-            last = [] if pictures.last is None else [_to_video(pictures.last)]
-            count = plan.frames - 1 - len(last)
-            empty = first.new_zeros(1, 3, count, *first.shape[-2:])
-            latents = self._encode(vae, torch.cat([first, empty, *last], dim=2), plan).cpu()
+                return {"first": self._encode(vae, videos[0], plan).cpu()}
+            whole = torch.zeros(1, 3, plan.frames, plan.height, plan.width)
+            for number, video in videos.items():
+                whole[:, :, [number]] = video
+            latents = self._encode(vae, whole, plan).cpu()
         mask = latents.new_zeros(1, 4, *latents.shape[2:])
-        mask[:, :, 0] = 1
-        if last:
+        if 0 in videos:
+            mask[:, :, 0] = 1
+        if -1 in videos:
             mask[:, 3, -1] = 1
         return {"beside": torch.cat([mask, latents], dim=1)}
 

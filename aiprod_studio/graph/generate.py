@@ -1,4 +1,4 @@
-"""Generation: text, and if given a first picture, to a clip with sound."""
+"""Generation: text, and if given a first and a last picture, to a clip with sound."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from aiprod_studio.engines.engine import (
     Frames,
     Given,
     Latents,
+    OnStep,
     Parts,
     Pictures,
+    Refining,
     Resumable,
     Sound,
     Text,
@@ -26,6 +28,7 @@ from aiprod_studio.errors import MediaError
 from aiprod_studio.graph.extend import append, read_end
 from aiprod_studio.graph.graph import Graph, Step
 from aiprod_studio.graph.trail import Trail
+from aiprod_studio.hardware.canvas import first_stage
 from aiprod_studio.hardware.memory import count_passes
 from aiprod_studio.media.clip import Clip
 from aiprod_studio.media.images import fit, read_image, resize
@@ -33,6 +36,7 @@ from aiprod_studio.sampling.solvers import Point
 from aiprod_studio.types import ModelCard, Plan, Progress, Request, rendered_fps
 
 OnProgress = Callable[[Progress], None]
+Run = Callable[[OnStep, Point | None], Latents]
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,21 @@ class Work:
         """What the features of a prompt depend on besides it."""
         return self.card.id, self.plan.device, self.plan.precision
 
+    @cached_property
+    def first(self) -> Plan:
+        """The plan of the first stage, which for most clips is the only one."""
+        return first_stage(self.plan)
+
     @property
     def canvas(self) -> tuple[Any, ...]:
-        """What the latents of a picture depend on besides it."""
-        plan = self.plan
+        """What the first stage's latents of a picture depend on besides it."""
+        plan = self.first
         return (*self.network, plan.width, plan.height, plan.frames, self.fps)
+
+    @property
+    def large(self) -> tuple[Any, ...]:
+        """What the second stage's latents of a picture depend on besides it."""
+        return (*self.canvas, self.plan.width, self.plan.height)
 
     @property
     def asked(self) -> tuple[Any, ...]:
@@ -80,24 +94,15 @@ class Work:
         return tuple(lora.facts for lora in found if lora.weight)
 
     @cached_property
-    def picture(self) -> str:
-        """A hash of the file that gives the first picture, "" for none; `MediaError`."""
-        file = self.request.image or self.request.extend
-        if file is None:
-            return ""
-        try:
-            return hashlib.sha256(Path(file).read_bytes()).hexdigest()
-        except OSError as error:
-            raise MediaError(
-                f"The first picture, {file}, cannot be read ({error.strerror}). "
-                "Put it back, or choose another one."
-            ) from error
+    def pictures(self) -> tuple[str, str]:
+        """Hashes of the files of the first and the last picture, "" for none; `MediaError`."""
+        request = self.request
+        return _hash_file(request.image or request.extend), _hash_file(request.last_image)
 
     @cached_property
     def mark(self) -> str:
         """What the trail keeps this clip's latents under."""
-        facts = (self.canvas, self.asked, self.request.prompt, self.picture)
-        return hashlib.sha256(repr(facts).encode()).hexdigest()
+        return _hash(self.canvas, self.asked, self.request.prompt, self.pictures)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -117,30 +122,50 @@ class Work:
         return dataclasses.replace(self.request, fps=self.fps)
 
     def graph(self) -> Graph:
-        """Return the steps of the clip: encode, denoise, decode, enlarge, join, put behind."""
+        """Return the steps of the clip: encode, denoise, decode, enlarge, join, put behind.
+
+        Those of a second stage come before the decoder. Raises `ModelUnavailable` where the
+        network that it needs is missing, so that nothing is rendered in vain.
+        """
         decoder = (self.plan.tiling, self.plan.tile, self.plan.overlap, self.plan.chunk)
-        given = (*self.canvas, self.picture)
+        given = (*self.canvas, self.pictures)
         nothing = Step("nothing", self.encode_nothing, (), self.network)
         if count_passes(self.request) == 1:  # nobody reads it, and its encoder may be large
             nothing = Step("nothing", self.repeat, ("prompt",))
+        needs, facts = ("prompt", "nothing", "given"), (*self.canvas, *self.asked)
+        second = self._second_stage()
+        finished = second[-1].name if second else "latents"
         return Graph(
             (
                 Step("prompt", self.encode_prompt, (), (*self.network, self.request.prompt)),
                 nothing,
                 Step("given", self.encode_pictures, (), given),
-                Step(
-                    "latents",
-                    self.denoise,
-                    ("prompt", "nothing", "given"),
-                    (*self.canvas, *self.asked),
-                ),
-                Step("frames", self.decode_video, ("latents",), decoder),
-                Step("sound", self.decode_audio, ("latents",)),
+                Step("latents", self.denoise, needs, facts),
+                *second,
+                Step("frames", self.decode_video, (finished,), decoder),
+                Step("sound", self.decode_audio, (finished,)),
                 Step("enlarged", self.enlarge, ("frames",), self.size),
                 Step("clip", self.join, ("enlarged", "sound")),
-                Step("whole", self.put_behind, ("clip",), (self.request.fps, self.picture)),
+                Step("whole", self.put_behind, ("clip",), (self.request.fps, self.pictures)),
             )
         )
+
+    def _second_stage(self) -> tuple[Step, ...]:
+        """Return the steps of the second stage, none for a clip of one."""
+        if self.plan.stages == 1:
+            return ()
+        self._refining.find_upscaler()
+        needs = ("larger", "prompt", "nothing", "larger_given")
+        return (
+            Step("larger", self.upsample, ("latents",), self.large),
+            Step("larger_given", self.encode_larger, (), (*self.large, self.pictures)),
+            Step("refined", self.refine, needs, self.asked),
+        )
+
+    @property
+    def _refining(self) -> Refining:
+        assert isinstance(self.parts, Refining)
+        return self.parts
 
     def encode_prompt(self) -> Text:
         """Return the features of the prompt."""
@@ -156,46 +181,76 @@ class Work:
         return text
 
     def encode_pictures(self) -> Given:
-        """Return what the denoiser reads of the first picture."""
-        if self.request.image is not None:
-            picture = read_image(Path(self.request.image))
-        elif self.request.extend is not None:
-            picture = read_end(Path(self.request.extend))
-        else:
+        """Return what the denoiser reads of the first and the last picture."""
+        return self._encode_pictures(self.first)
+
+    def encode_larger(self) -> Given:
+        """Return what the second stage reads of the first and the last picture."""
+        return self._encode_pictures(self.plan)
+
+    def _encode_pictures(self, plan: Plan) -> Given:
+        request, first, last = self.request, None, None
+        if request.image is not None:
+            first = fit(read_image(Path(request.image)), plan.width, plan.height)
+        elif request.extend is not None:
+            first = fit(read_end(Path(request.extend)), plan.width, plan.height)
+        if request.last_image is not None:
+            last = fit(read_image(Path(request.last_image)), plan.width, plan.height)
+        if first is None and last is None:
             return {}
-        first = fit(picture, self.plan.width, self.plan.height)
-        return self.parts.encode_media(Pictures(first=first), self.plan)
+        return self.parts.encode_media(Pictures(first, last), plan)
 
     def denoise(self, text: Text, nothing: Text, given: Given) -> Latents:
         """Return the clip's latents, those that the trail has or made on from its point."""
+        parts, asked = self.parts, (text, nothing, given, self.rendered, self.first)
+
+        def run(on_step: OnStep, start: Point | None) -> Latents:
+            if isinstance(parts, Resumable):
+                return parts.denoise(*asked, on_step, on_point=self.pass_point, start=start)
+            return parts.denoise(*asked, on_step)
+
+        assert self.request.steps is not None
+        return self._follow("denoise", self.request.steps, self.trail, self.mark, run)
+
+    def upsample(self, latents: Latents) -> Latents:
+        """Return latents of twice the sides."""
+        self.tell(Progress("refine", 0, self.card.refine_steps))
+        return self._refining.upsample(latents, self.plan)
+
+    def refine(self, latents: Latents, text: Text, nothing: Text, given: Given) -> Latents:
+        """Return doubled latents denoised again: the trail's, or made on from its point."""
+        asked = (latents, text, nothing, given, self.rendered, self.plan)
+        mark, trail = _hash(self.mark, self.large), self.trail.second
+
+        def pass_point(point: Point) -> None:
+            picture = partial(self._refining.preview, point, self.rendered, self.plan)
+            trail.pass_point(mark, point, picture)
+
+        def run(on_step: OnStep, start: Point | None) -> Latents:
+            return self._refining.refine(*asked, on_step, on_point=pass_point, start=start)
+
+        return self._follow("refine", self.card.refine_steps, trail, mark, run)
+
+    def _follow(self, stage: str, steps: int, trail: Trail, mark: str, run: Run) -> Latents:
+        """Return a stage's latents: those that a trail has under `mark`, or what `run` makes."""
 
         def on_step(done: int, total: int) -> None:
-            self.tell(Progress("denoise", done, total))
+            self.tell(Progress(stage, done, total))
 
-        parts, asked = self.parts, (text, nothing, given, self.rendered, self.plan, on_step)
-        found = self.trail.find(self.mark)
+        found, device = trail.find(mark), self.plan.device
         if isinstance(found, Latents):
-            return self._use(found)
-        assert self.request.steps is not None
-        on_step(found.done if found else 0, self.request.steps)
-        if isinstance(parts, Resumable):
-            latents = parts.denoise(*asked, on_point=self.pass_point, start=found)
-        else:
-            latents = parts.denoise(*asked)
-        self.trail.end(self.mark, latents)
+            on_step(steps, steps)
+            audio = None if found.audio is None else found.audio.to(device)
+            return Latents(found.video.to(device), audio)
+        on_step(found.done if found else 0, steps)
+        latents = run(on_step, found)
+        trail.end(mark, latents)
         return latents
-
-    def _use(self, kept: Latents) -> Latents:
-        """Return finished latents on the plan's device."""
-        assert self.request.steps is not None
-        self.tell(Progress("denoise", self.request.steps, self.request.steps))
-        audio = None if kept.audio is None else kept.audio.to(self.plan.device)
-        return Latents(kept.video.to(self.plan.device), audio)
 
     def pass_point(self, point: Point) -> None:
         """Leave a point of the denoiser, and perhaps a picture of it, in the trail."""
         assert isinstance(self.parts, Resumable)
-        picture = partial(self.parts.preview, point, self.rendered, self.plan)
+        picture = partial(self.parts.preview, point, self.rendered, self.first)
         self.trail.pass_point(self.mark, point, picture)
 
     def decode_video(self, latents: Latents) -> Frames:
@@ -228,3 +283,20 @@ class Work:
             return clip
         assert self.request.fps is not None
         return append(Path(self.request.extend), clip, self.size, self.request.fps)
+
+
+def _hash(*facts: Any) -> str:
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
+def _hash_file(file: str | None) -> str:
+    """Return a hash of a picture's or clip's file, "" for none; raises `MediaError`."""
+    if file is None:
+        return ""
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError as error:
+        raise MediaError(
+            f"The picture or clip {file} cannot be read ({error.strerror}). "
+            "Put it back, or choose another one."
+        ) from error

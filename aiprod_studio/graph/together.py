@@ -1,4 +1,4 @@
-"""Clips that differ in prompt, seed and picture only, denoised together."""
+"""Clips that differ in prompt, seed and pictures only, denoised together in their first stage."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _denoise(clips: Sequence[_Ready], parts: Batching) -> None:
         clips[0].nothing,
         [clip.given for clip in clips],
         [clip.work.rendered for clip in clips],
-        clips[0].work.plan,
+        clips[0].work.first,
         on_step,
         on_points,
         [clip.start for clip in clips if clip.start] or None,

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -21,12 +22,12 @@ from aiprod_studio.sampling.solvers import Point
 
 log = logging.getLogger(__name__)
 
-_NAME = "latents.safetensors"
+_NAME, _SECOND = "latents.safetensors", "refined.safetensors"
 
 
 @dataclass
 class Trail:
-    """One clip's latest latents, and where pictures of the way there go.
+    """One clip's latest latents of a stage, and where pictures of the way there go.
 
     They are kept in memory and, with a `folder`, on the disk too: there at most every `every`
     seconds, apart from finished ones. Pictures are shown at most every `pause` seconds.
@@ -36,15 +37,21 @@ class Trail:
     show: Callable[[Frame], None] | None = None
     every: float = 2.0
     pause: float = 1.0
+    name: str = _NAME
     _latest: tuple[str, Latents | Point] | None = field(default=None, init=False)
     _kept: float = field(default=float("-inf"), init=False)
     _shown: float = field(default=float("-inf"), init=False)
+
+    @cached_property
+    def second(self) -> Trail:
+        """The trail of the clip's second stage, beside what the first has left."""
+        return Trail(self.folder, self.show, self.every, self.pause, _SECOND)
 
     def find(self, mark: str) -> Latents | Point | None:
         """Return what was left under `mark`: finished latents, a point, or nothing."""
         if self._latest is not None and self._latest[0] == mark:
             return self._latest[1]
-        return None if self.folder is None else _read(self.folder / _NAME, mark)
+        return None if self.folder is None else _read(self.folder / self.name, mark)
 
     def pass_point(self, mark: str, point: Point, picture: Callable[[], Frame]) -> None:
         """Keep a point and show its picture, if it is time again."""
@@ -71,7 +78,7 @@ class Trail:
         whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         facts = {**facts, "mark": mark, "made_by": _maker()}
         try:
-            with replacing(self.folder / _NAME) as temporary:
+            with replacing(self.folder / self.name) as temporary:
                 save_file(whole, temporary, metadata=facts)
         except (StudioError, SafetensorError) as error:
             log.warning("The latents of this clip are not kept: %s", error)

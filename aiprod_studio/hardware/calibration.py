@@ -14,7 +14,8 @@ from typing import Any
 
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.hardware.duration import arithmetic_rate, step_seconds, transfer_seconds
-from aiprod_studio.hardware.memory import basis_of, device_weights
+from aiprod_studio.hardware.memory import basis_of, count_tokens, device_weights
+from aiprod_studio.sentences import Said
 from aiprod_studio.settings import settings
 from aiprod_studio.types import Hardware, Memory, ModelCard, Plan
 
@@ -127,11 +128,14 @@ def apply_calibration(
     if calibration is None:
         return hardware, card
     if not is_current(calibration, hardware):
-        stale = (
-            f"what was measured on {calibration.date} is left aside, as machine or versions "
-            "have changed since; 'aiprod-studio calibrate' measures again"
+        stale = Said(
+            "said.stale",
+            "{because}; what was measured on {date} is left aside, as machine or versions have "
+            "changed since; 'aiprod-studio calibrate' measures again",
+            because=hardware.because,
+            date=calibration.date,
         )
-        return dataclasses.replace(hardware, because=f"{hardware.because}; {stale}"), card
+        return dataclasses.replace(hardware, because=stale), card
     own = calibration.engines.get(card.id, {})
     reached = {
         name: speed * (REACHED if name in PRODUCTS else 1.0)
@@ -139,12 +143,16 @@ def apply_calibration(
     }
     speeds = {**reached, **{name: value for name, value in own.items() if name in PRODUCTS}}
     terms = {name: value for name, value in own.items() if name in COEFFICIENTS}
-    what = "speeds and memory" if own else "the machine's speeds"
+    told = (
+        ("said.measured", "{because}, with speeds and memory as measured on {date}")
+        if own
+        else ("said.measured_speeds", "{because}, with the machine's speeds as measured on {date}")
+    )
     return (
         dataclasses.replace(
             hardware,
             dtypes=tuple(dict.fromkeys((*hardware.dtypes, *calibration.dtypes))),
-            because=f"{hardware.because}, with {what} as measured on {calibration.date}",
+            because=Said(*told, because=hardware.because, date=calibration.date),
             **speeds,  # type: ignore[arg-type]
         ),
         dataclasses.replace(card, memory=dataclasses.replace(card.memory, **terms)),  # type: ignore[arg-type]
@@ -161,7 +169,7 @@ def fit(plan: Plan, seen: Seen) -> dict[str, float]:
     if plan.placement.get("denoise", "resident") in ("resident", "model"):
         # The first step warms up.
         step = statistics.median(seen.steps[1:] or seen.steps)
-        rate *= step_seconds(plan) / step
+        rate *= step_seconds(plan, count_tokens(plan)) / step
         found["flops" if plan.precision == "float32" else "half_flops"] = rate
     copies = transfer_seconds(plan, "decode")
     pixels = (plan.stage_seconds["decode"] - copies) * arithmetic_rate(plan) / memory.pixel_flops

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
+
+from aiprod_studio.types import Plan
+
+
+def first_stage(plan: Plan) -> Plan:
+    """Return `plan` with the canvas of its first stage, of half the sides where there are two."""
+    if plan.stages == 1:
+        return plan
+    return dataclasses.replace(plan, width=plan.width // 2, height=plan.height // 2, stages=1)
 
 
 def choose_canvas(width: int, height: int, pixels: int, step: int) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from aiprod_studio.hardware.memory import (
     part_size,
     shares_memory,
     stage_sizes,
+    stages_of,
 )
 from aiprod_studio.types import SHARED_FRAMES, Plan
 
@@ -35,12 +36,18 @@ CONTENT_SHARE = 0.75
 
 def stage_seconds(plan: Plan) -> dict[str, float]:
     """Return the predicted seconds of one clip per stage."""
-    return {
+    steps = basis_of(plan).request.steps
+    assert steps is not None
+    work = steps * step_seconds(plan, count_tokens(plan, plan.stages))
+    found = {
         "load": _load_seconds(plan),
         "encode": _encode_seconds(plan),
-        "denoise": _denoise_seconds(plan),
+        "denoise": _denoise_seconds(plan, work, steps, plan.batch),
         "decode": _decode_seconds(plan),
     }
+    if plan.stages > 1:
+        found["refine"] = _refine_seconds(plan)
+    return {stage: found[stage] for stage in stages_of(plan)}
 
 
 def tile_work(plan: Plan) -> float:
@@ -98,10 +105,10 @@ def _encode_seconds(plan: Plan) -> float:
     return max(work, transfer_seconds(plan, "encode"))
 
 
-def step_seconds(plan: Plan) -> float:
+def step_seconds(plan: Plan, tokens: int) -> float:
     """Return the time of one step's arithmetic, weights being where they are needed."""
     basis = basis_of(plan)
-    card, tokens = basis.card, count_tokens(plan)
+    card = basis.card
     blocks = max((card.parts[name].blocks for name in stage_sizes(plan, "denoise")), default=0)
     attention = ATTENTION_FLOPS * tokens**2 * card.memory.width * blocks
     work = (tokens * card.flops_per_token + attention) / arithmetic_rate(plan)
@@ -109,20 +116,25 @@ def step_seconds(plan: Plan) -> float:
     return work * count_passes(basis.request) * factor
 
 
-def _denoise_seconds(plan: Plan) -> float:
-    """Return the time of all steps.
+def _refine_seconds(plan: Plan) -> float:
+    """Return the time of the second stage: the network that doubles latents is read, then steps."""
+    card = basis_of(plan).card
+    work = card.refine_steps * step_seconds(plan, count_tokens(plan))
+    steps = _denoise_seconds(plan, work, card.refine_steps, 1)
+    return steps + card.memory.upscaler / basis_of(plan).hardware.disk_rate
+
+
+def _denoise_seconds(plan: Plan, work: float, steps: int, batch: int) -> float:
+    """Return the time of steps whose arithmetic takes `work` seconds in all.
 
     Blocks stream from RAM while the ones before them compute; files are read in between.
     """
     basis = basis_of(plan)
-    steps = basis.request.steps
-    assert steps is not None
-    work = steps * step_seconds(plan)
     placement = plan.placement.get("denoise", "resident")
     if placement == "model":
-        work += transfer_seconds(plan, "denoise") / plan.batch
+        work += transfer_seconds(plan, "denoise") / batch
     elif placement != "resident":
-        copies = steps * count_passes(basis.request) * _stream_seconds(plan) / plan.batch
+        copies = steps * count_passes(basis.request) * _stream_seconds(plan) / batch
         work = max(work * STREAMED, copies) if placement == "group" else work + copies
     return work + (COMPILE_SECONDS / basis.clips if plan.compiled else 0.0)
 

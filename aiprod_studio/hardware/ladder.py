@@ -8,14 +8,14 @@ import math
 from collections.abc import Callable
 
 from aiprod_studio.hardware.budget import pin
-from aiprod_studio.hardware.canvas import choose_canvas
+from aiprod_studio.hardware.canvas import choose_canvas, first_stage
 from aiprod_studio.hardware.duration import stage_seconds
 from aiprod_studio.hardware.memory import (
-    STAGES,
     device_peaks,
     host_peaks,
     pinned_bytes,
     shares_memory,
+    stages_of,
 )
 from aiprod_studio.types import Plan
 
@@ -35,7 +35,7 @@ def cheaper(plan: Plan, stage: str = "") -> Plan | None:
     ran out, what lowers that one's peak goes before all that does not.
     """
     found = [below for rung in RUNGS if (below := rung(plan)) is not None]
-    helping = [below for below in found if _helps(plan, below, STAGES)]
+    helping = [below for below in found if _helps(plan, below, stages_of(plan))]
     first = [below for below in helping if stage and _helps(plan, below, (stage,))]
     return next(iter(first or helping), None)
 
@@ -119,7 +119,7 @@ def _helps(plan: Plan, below: Plan, stages: tuple[str, ...]) -> bool:
     if plan.basis is None or pinned_bytes(below) < pinned_bytes(plan):
         return True
     return any(
-        after[stage] < before[stage]
+        after.get(stage, 0) < before[stage]
         for before, after in (
             (plan.peak_bytes, below.peak_bytes),
             (plan.ram_bytes, below.ram_bytes),
@@ -208,19 +208,32 @@ def _fewer_bits(plan: Plan) -> Plan | None:
     return _lower(dataclasses.replace(plan, quantisation=name), f"weights in {name}")
 
 
+def _one_stage(plan: Plan) -> Plan | None:
+    """Return `plan` without its second stage; what the first one made stays of use."""
+    if plan.stages == 1:
+        return None
+    first = dataclasses.replace(first_stage(plan), size_step=plan.size_step // 2)
+    return _lower(_with_tiles(first, plan), f"not refined at {plan.width}×{plan.height}")
+
+
 def _smaller_canvas(plan: Plan) -> Plan | None:
     """Return `plan` with about half the canvas's area, or None when it would be too small."""
+    if plan.stages > 1:
+        return None
     pixels = plan.width * plan.height // 2
     width, height = choose_canvas(plan.width, plan.height, pixels, plan.size_step)
     if min(width, height) < SMALLEST_SIDE or width * height >= plan.width * plan.height:
         return None
-    changed = dataclasses.replace(plan, width=width, height=height)
-    # A tile that the smaller canvas still fills costs what it did.
-    tile = plan.tile if 0 < plan.tile < max(width, height) else 0
+    changed = _with_tiles(dataclasses.replace(plan, width=width, height=height), plan)
+    return _lower(changed, f"denoised at {width}×{height} instead of {plan.width}×{plan.height}")
+
+
+def _with_tiles(changed: Plan, plan: Plan) -> Plan:
+    """Return a plan of a smaller canvas with the tiles of `plan`, as far as it fills them."""
+    tile = plan.tile if 0 < plan.tile < max(changed.width, changed.height) else 0
     overlap = choose_overlap(changed, tile) if tile else 0
     changed = dataclasses.replace(changed, tile=tile, overlap=overlap)
-    changed = dataclasses.replace(changed, tiling=choose_tiling(changed))
-    return _lower(changed, f"denoised at {width}×{height} instead of {plan.width}×{plan.height}")
+    return dataclasses.replace(changed, tiling=choose_tiling(changed))
 
 
 RUNGS: tuple[Callable[[Plan], Plan | None], ...] = (
@@ -232,5 +245,6 @@ RUNGS: tuple[Callable[[Plan], Plan | None], ...] = (
     _unpin,
     _from_disk,
     _fewer_bits,
+    _one_stage,
     _smaller_canvas,
 )

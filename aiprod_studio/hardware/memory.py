@@ -8,6 +8,8 @@ On the device a stage holds `weights + slack × work + reserve`, with this work:
     denoise  tokens × batch × width × denoise, twice where guidance doubles the batch (cfg_batch);
              blocks do not add up, as nothing is kept for a backward pass;
              sliced attention: queries × tokens × heads × 4 bytes; torch's fused kernel: nothing
+    refine   a second stage: as denoise, of one clip on the whole canvas, but at least the network
+             that doubles latents (upscaler); the first stage then has half the sides
     decode   out = 3 colours × pixels × frames; whole: decode × pixels × frames
              + decode_pixel × pixels of a frame + decode_whole × out; in tiles the same of one tile
              + decode_part × out, but at least decode_least × out; plus a second of sound each;
@@ -23,10 +25,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import cache
 
 from aiprod_studio.types import Basis, ModelCard, Part, Plan, Request, frame_count
 
 STAGES = ("load", "encode", "denoise", "decode")
+"""The stages of every clip; those of one plan are `stages_of`."""
+
 VALUE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # The parts that a stage needs; what is not named here is the denoiser's.
 PARTS = {
@@ -50,15 +55,21 @@ def basis_of(plan: Plan) -> Basis:
     return plan.basis
 
 
+def stages_of(plan: Plan) -> tuple[str, ...]:
+    """Return the stages of a plan, in order: with "refine" where it has a second one."""
+    return STAGES if plan.stages == 1 else (*STAGES[:-1], "refine", STAGES[-1])
+
+
 def shares_memory(plan: Plan) -> bool:
     """Say whether the device and the RAM are one pool, as on a CPU and on Apple's chips."""
     return plan.device != "cuda"
 
 
-def count_tokens(plan: Plan) -> int:
-    """Return the denoiser's tokens of one clip."""
+def count_tokens(plan: Plan, shrunk: int = 1) -> int:
+    """Return the denoiser's tokens of one clip, on a canvas whose sides are `shrunk` times less."""
     card = basis_of(plan).card
-    cells = (plan.width // card.size_step) * (plan.height // card.size_step)
+    step = card.size_step * shrunk
+    cells = (plan.width // step) * (plan.height // step)
     return cells * ((plan.frames - 1) // card.frame_step + 1)
 
 
@@ -67,6 +78,7 @@ def count_passes(request: Request) -> int:
     return 1 if request.guidance in (0.0, 1.0) else 2
 
 
+@cache
 def stage_of(part: str) -> str:
     """Return the stage that a part works in."""
     return next((stage for stage, names in PARTS.items() if part in names), "denoise")
@@ -99,12 +111,14 @@ def device_peaks(plan: Plan) -> dict[str, int]:
     work = {
         "load": 0.0,
         "encode": _encode_bytes(plan),
-        "denoise": _denoise_bytes(plan),
+        "denoise": plan.batch * _denoise_bytes(plan, count_tokens(plan, plan.stages)),
         "decode": _decode_bytes(plan),
     }
+    if plan.stages > 1:
+        work["refine"] = max(_denoise_bytes(plan, count_tokens(plan)), memory.upscaler)
     return {
         stage: math.ceil(device_weights(plan, stage) + memory.slack * work[stage] + memory.reserve)
-        for stage in STAGES
+        for stage in stages_of(plan)
     }
 
 
@@ -120,7 +134,8 @@ def host_peaks(plan: Plan) -> dict[str, int]:
         return {**peaks, "decode": peaks["decode"] + finished}
     kept = PROCESS_BYTES + kept_bytes(plan)
     loading = min(LOADING_BYTES, max((p.stored for p in basis.card.parts.values()), default=0))
-    return {"load": kept + loading, "encode": kept, "denoise": kept, "decode": kept + finished}
+    more = {"load": loading, "decode": finished}
+    return {stage: kept + more.get(stage, 0) for stage in stages_of(plan)}
 
 
 def kept_bytes(plan: Plan) -> int:
@@ -159,6 +174,8 @@ def device_weights(plan: Plan, stage: str) -> int:
 
 def _shown(plan: Plan, stage: str) -> Iterable[int]:
     """Yield what each part of a stage has on the device while it works; decoders work together."""
+    # Both stages of a clip are the denoiser's.
+    stage = "denoise" if stage == "refine" else stage
     sizes = stage_sizes(plan, stage)
     if stage == "decode":
         yield sum(sizes.values())
@@ -176,7 +193,7 @@ def _token_bytes(plan: Plan) -> float:
 
 
 def _encode_bytes(plan: Plan) -> float:
-    """Return the working memory of encoding a prompt and a first picture."""
+    """Return the working memory of encoding a prompt and a picture."""
     basis = basis_of(plan)
     memory = basis.card.memory
     prompt = memory.prompt_tokens * _token_bytes(plan)
@@ -185,15 +202,15 @@ def _encode_bytes(plan: Plan) -> float:
     return max(prompt, memory.connectors) + picture
 
 
-def _denoise_bytes(plan: Plan) -> float:
-    """Return the working memory of denoising: activations, guidance's batch, attention."""
+def _denoise_bytes(plan: Plan, tokens: int) -> float:
+    """Return the working memory of denoising one clip: activations, guidance, attention."""
     basis = basis_of(plan)
-    memory, tokens = basis.card.memory, count_tokens(plan)
+    memory = basis.card.memory
     double = memory.cfg_batch if count_passes(basis.request) > 1 else 1
     attention = 0
     if plan.attention == "sliced":
         attention = min(SLICED_QUERIES, tokens) * tokens * memory.heads * SCORE_BYTES
-    return plan.batch * double * (tokens * _token_bytes(plan) + attention)
+    return double * (tokens * _token_bytes(plan) + attention)
 
 
 def _decode_bytes(plan: Plan) -> float:

@@ -10,6 +10,7 @@ from aiprod_studio.errors import DoesNotFit
 from aiprod_studio.hardware.budget import device_limit, ram_limit
 from aiprod_studio.hardware.canvas import choose_canvas
 from aiprod_studio.hardware.memory import basis_of
+from aiprod_studio.sentences import Said
 from aiprod_studio.types import Plan, Request
 
 
@@ -27,20 +28,29 @@ def refusal(lean: Plan, possible: Callable[[Request], bool]) -> AsksTooMuch:
     `possible` says whether some plan fits a request.
     """
     basis = basis_of(lean)
-    need, limit, what = max(lean.peak_bytes.values()), device_limit(basis.hardware), "memory"
+    need, limit = max(lean.peak_bytes.values()), device_limit(basis.hardware)
+    what = Said("said.memory", "memory")
     if need <= limit:
-        need, limit, what = max(lean.ram_bytes.values()), ram_limit(basis.hardware), "RAM"
+        need, limit = max(lean.ram_bytes.values()), ram_limit(basis.hardware)
+        what = Said("said.ram", "RAM")
     nearest = find_nearest(lean, possible)
-    advice = (
-        "Close other programs or choose a smaller engine."
-        if nearest is None
-        else f"Ask for {_difference(nearest, basis.request)}, close other programs or choose a "
-        "smaller engine."
-    )
-    message = (
-        f"{basis.card.name} needs {_size(need)} of {what} for {lean.frames} frames at "
-        f"{lean.width}×{lean.height} at the least, and {basis.hardware.name} can give "
-        f"{_size(limit)}. {advice}"
+    if nearest is None:
+        advice = Said("said.give_room", "Close other programs or choose a smaller engine.")
+    else:
+        told = "Ask for {less}, close other programs or choose a smaller engine."
+        advice = Said("said.ask_less", told, less=_difference(nearest, basis.request))
+    message = Said(
+        "said.too_large",
+        "{engine} needs {need} of {what} for {frames} frames at {canvas} at the least, and "
+        "{device} can give {limit}. {advice}",
+        engine=basis.card.name,
+        need=_size(need),
+        what=what,
+        frames=lean.frames,
+        canvas=f"{lean.width}×{lean.height}",
+        device=basis.hardware.name,
+        limit=_size(limit),
+        advice=advice,
     )
     return AsksTooMuch(message, nearest)
 
@@ -86,10 +96,11 @@ def _largest(lean: Plan, possible: Callable[[Request], bool]) -> Request | None:
 
     def of_share(percent: int) -> Request:
         pixels = area * percent // 100
-        width, height = choose_canvas(lean.width, lean.height, pixels, basis.card.size_step)
+        width, height = choose_canvas(lean.width, lean.height, pixels, lean.size_step)
         return dataclasses.replace(basis.request, width=width, height=height)
 
-    return _most(math.ceil(basis.card.areas[0] * 100 / area), 99, of_share, possible)
+    least = basis.card.areas[0] * basis.request.stages**2
+    return _most(math.ceil(least * 100 / area), 99, of_share, possible)
 
 
 def _most(
@@ -110,7 +121,7 @@ def _most(
 def _difference(nearest: Request, full: Request) -> str:
     """Return how a request differs, in words."""
     if nearest.seconds != full.seconds:
-        return f"{nearest.seconds:g} seconds"
+        return Said("said.seconds", "{count:g} seconds", count=nearest.seconds)
     return f"{nearest.width}×{nearest.height}"
 
 

@@ -18,6 +18,7 @@ from aiprod_studio.hardware.ladder import predict
 from aiprod_studio.hardware.memory import STAGES, finished_bytes
 from aiprod_studio.hardware.nearest import refusal
 from aiprod_studio.hardware.options import batches, leanest, options
+from aiprod_studio.sentences import Said
 from aiprod_studio.types import Basis, ModelCard, Plan, Request, complete, frame_count
 from aiprod_studio.types import Hardware as Hardware
 
@@ -49,11 +50,13 @@ def choose_plan(hardware: Hardware, card: ModelCard, request: Request, clips: in
 def choose_precision(hardware: Hardware, weight_bytes: int) -> tuple[str, str]:
     """Return the precision for weights of `weight_bytes` on disk, and why."""
     if weight_bytes <= FULL_PRECISION_BYTES:
-        return "float32", "float32, as the model is small"
+        return "float32", Said("said.small", "float32, as the model is small")
     for precision in ("bfloat16", "float16"):
         if precision in hardware.dtypes:
-            return precision, f"{precision}, which {hardware.name} computes fast"
-    return "float32", f"float32, as {hardware.name} has nothing shorter that is fast"
+            why = "{precision}, which {device} computes fast"
+            return precision, Said("said.fast", why, precision=precision, device=hardware.name)
+    why = "float32, as {device} has nothing shorter that is fast"
+    return "float32", Said("said.slow", why, device=hardware.name)
 
 
 def _check_room(hardware: Hardware, full: Request, card: ModelCard) -> None:
@@ -61,16 +64,25 @@ def _check_room(hardware: Hardware, full: Request, card: ModelCard) -> None:
     finished = finished_bytes(full, card)
     if finished > ram_limit(hardware):
         raise DoesNotFit(
-            f"The finished frames take {finished / 2**30:.1f} GB and {hardware.name} has "
-            f"{hardware.ram_free_bytes / 2**30:.1f} GB of RAM free. "
-            "Ask for a smaller size or fewer seconds."
+            Said(
+                "said.frames_ram",
+                "The finished frames take {size:.1f} GB and {device} has {free:.1f} GB of RAM "
+                "free. Ask for a smaller size or fewer seconds.",
+                size=finished / 2**30,
+                device=hardware.name,
+                free=hardware.ram_free_bytes / 2**30,
+            )
         )
     file = FILE_BYTES + finished // 20
     if hardware.disk_free_bytes < file:
         raise DoesNotFit(
-            f"The disk for outputs has {hardware.disk_free_bytes / 2**20:,.0f} MB free and the "
-            f"clip may take {file / 2**20:,.0f} MB. "
-            "Free some space, or set AIPROD_OUTPUTS to a folder on another disk."
+            Said(
+                "said.full_disk",
+                "The disk for outputs has {free:,.0f} MB free and the clip may take {size:,.0f} "
+                "MB. Free some space, or set AIPROD_OUTPUTS to a folder on another disk.",
+                free=hardware.disk_free_bytes / 2**20,
+                size=file / 2**20,
+            )
         )
 
 
@@ -80,13 +92,26 @@ def _roomiest(basis: Basis) -> Plan:
     assert full.width is not None
     assert full.height is not None
     asked = full.width * full.height
-    area = min(max(asked, card.areas[0]), card.areas[-1]) if card.areas else card.pixels
-    width, height = choose_canvas(full.width, full.height, area, card.size_step)
+    # The first of two stages has half the sides, and its canvas too is one that the model renders.
+    step, least = card.size_step * full.stages, full.stages**2
+    area = card.pixels * least
+    if card.areas:
+        area = min(max(asked, card.areas[0] * least), card.areas[-1])
+    width, height = choose_canvas(full.width, full.height, area, step)
     precision, why = choose_precision(hardware, sum(card.part_bytes.values()))
     because = [hardware.because, why]
+    if full.stages > 1:
+        stages = "denoised at {size}, refined at twice the sides"
+        because.append(Said("said.stages", stages, size=f"{width // 2}×{height // 2}"))
     if (width, height) != (full.width, full.height):
-        verb = "enlarged" if asked > width * height else "reduced"
-        because.append(f"denoised at {width}×{height}, {verb} to {full.width}×{full.height}")
+        sizes = {"canvas": f"{width}×{height}", "size": f"{full.width}×{full.height}"}
+        done = Said("said.denoised", "denoised")
+        if full.stages > 1:
+            done = Said("said.refined", "refined")
+        told = ("said.reduced", "{done} at {canvas}, reduced to {size}")
+        if asked > width * height:
+            told = ("said.enlarged", "{done} at {canvas}, enlarged to {size}")
+        because.append(Said(*told, done=done, **sizes))
     return predict(
         Plan(
             device=hardware.device,
@@ -99,7 +124,8 @@ def _roomiest(basis: Basis) -> Plan:
             peak_bytes={},
             seconds=0.0,
             because=tuple(because),
-            size_step=card.size_step,
+            size_step=step,
+            stages=full.stages,
             placement=dict.fromkeys(STAGES[1:], "resident"),
             # Apple's kernel keeps the scores of all queries at once, in 32 bits.
             attention="sliced" if hardware.device == "mps" and card.memory.heads else "native",
@@ -117,43 +143,64 @@ def _explain(plan: Plan, fitting: Sequence[Plan]) -> Iterator[str]:
     else:
         batch = batches(basis)[0]
         while batch > plan.batch:
-            yield f"{batch // 2} instead of {batch} at once to save memory"
+            told = "{less} instead of {more} at once to save memory"
+            yield Said("said.batch", told, less=batch // 2, more=batch)
             batch //= 2
     if plan.tile:
-        kinds = {"content": "tiles laid by content", "uniform": "even tiles"}
-        kind = kinds.get(plan.tiling, "tiles")
-        yield f"decoded in {kind} of {plan.tile} pixels to save memory"
+        kinds = {
+            "content": Said("said.content", "tiles laid by content"),
+            "uniform": Said("said.even", "even tiles"),
+        }
+        kind = kinds.get(plan.tiling, Said("said.tiles", "tiles"))
+        told = "decoded in {kind} of {side} pixels to save memory"
+        yield Said("said.tile", told, kind=kind, side=plan.tile)
     if plan.chunk:
-        yield f"decoded {plan.chunk} frames at a time, handed on as they come, to save memory"
+        told = "decoded {count} frames at a time, handed on as they come, to save memory"
+        yield Said("said.chunk", told, count=plan.chunk)
 
 
 def _explain_large(plan: Plan, fitting: Sequence[Plan]) -> Iterator[str]:
     """Yield where the weights of a large model are and in which form, and how it is computed."""
     assert plan.basis is not None
     pool = plan.device != "cuda"
+    ram, disk = (
+        Said("said.whole_ram", "whole from RAM"),
+        Said("said.whole_disk", "whole from the disk"),
+    )
     words = {
-        "model": "comes whole from the disk" if pool else "comes whole from RAM",
-        "group": "streams in blocks from RAM",
-        "disk": "streams in blocks from the disk",
+        "model": disk if pool else ram,
+        "group": Said("said.blocks_ram", "in blocks from RAM"),
+        "disk": Said("said.blocks_disk", "in blocks from the disk"),
     }
     if "resident" in plan.placement.values():
-        yield "all weights stay on the device, which is fastest"
+        yield Said("said.resident", "all weights stay on the device, which is fastest")
     else:
-        parts = (("text encoder", "encode"), ("denoiser", "denoise"), ("decoder", "decode"))
-        places = [f"the {name} {words[plan.placement[stage]]}" for name, stage in parts]
-        yield f"{', '.join(places)}, as all weights at once do not fit"
+        told = (
+            "the text encoder comes {encode}, the denoiser {denoise}, the decoder {decode}, as "
+            "all weights at once do not fit"
+        )
+        places = {stage: words[plan.placement[stage]] for stage in ("encode", "denoise", "decode")}
+        yield Said("said.apart", told, **places)
     if plan.pinned:
-        yield "the denoiser's RAM is pinned, which lets blocks arrive ahead of their use"
+        told = "the denoiser's RAM is pinned, which lets blocks arrive ahead of their use"
+        yield Said("said.pinned", told)
     if plan.quantisation:
+        bits = {"bits": plan.quantisation, "full": plan.precision}
         full = [one.seconds for one in fitting if not one.quantisation]
-        reason = f"would take {min(full):,.0f} s" if full else "do not fit"
-        yield f"weights in {plan.quantisation}, as those in {plan.precision} {reason}"
+        if full:
+            told = "weights in {bits}, as those in {full} would take {seconds:,.0f} s"
+            yield Said("said.bits_slow", told, **bits, seconds=min(full))
+        else:
+            yield Said("said.bits", "weights in {bits}, as those in {full} do not fit", **bits)
     if plan.batch > 1:
-        yield f"{plan.batch} clips at once, as they share the weights that travel"
+        told = "{count} clips at once, as they share the weights that travel"
+        yield Said("said.together", told, count=plan.batch)
     if plan.attention == "sliced":
-        yield "attention of 1,024 queries at a time, as Apple's kernel keeps all scores"
+        told = "attention of 1,024 queries at a time, as Apple's kernel keeps all scores"
+        yield Said("said.sliced", told)
     if plan.compiled:
-        yield "compiled, which pays back within this job"
-    yield "no step cache, as it would change the picture"
+        yield Said("said.compiled", "compiled, which pays back within this job")
+    yield Said("said.no_cache", "no step cache, as it would change the picture")
     if plan.device == "cuda":
-        yield f"{BROWSER_BYTES // 2**20} MB of free GPU memory left to the browser"
+        told = "{count} MB of free GPU memory left to the browser"
+        yield Said("said.browser", told, count=BROWSER_BYTES // 2**20)

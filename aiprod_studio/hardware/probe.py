@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from aiprod_studio.hardware.plan import Hardware
+from aiprod_studio.sentences import Said
 from aiprod_studio.settings import settings
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -57,9 +58,14 @@ def probe() -> Hardware:
     """Return this machine as it is now; a GPU that cannot be asked means CPU, with the reason."""
     ram, free = count_ram(CGROUP)
     cores = count_cores(CGROUP)
+    because: str
     try:
         found = _query_gpu(ram, free)
-        because = f"on {found.name}" if found else "on the CPU, as PyTorch sees no GPU"
+        because = (
+            Said("said.gpu", "on {device}", device=found.name)
+            if found
+            else Said("said.cpu", "on the CPU, as PyTorch sees no GPU")
+        )
     except (RuntimeError, AssertionError, ImportError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         found, because = None, f"on the CPU, as asking the GPU failed ({reason})"

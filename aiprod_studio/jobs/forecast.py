@@ -3,32 +3,58 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from statistics import median
 
 from aiprod_studio.types import Progress
 
-PHASES = ("download", "load", "encode", "denoise", "decode", "save")
-_SCALED = ("denoise", "decode", "save")
+PHASES = ("download", "load", "encode", "denoise", "refine", "decode", "save")
+_SCALED = ("denoise", "refine", "decode", "save")
 # Measured with the starter; only until the first clip of an engine is done.
 _SHARES = {"load": 0.25, "encode": 0.05, "denoise": 0.6, "decode": 0.05, "save": 0.05}
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """A finished job: the seconds that each phase took, and those that were `predicted` in all."""
+
+    took: Mapping[str, float]
+    predicted: float | None
+
+    def scaled(self, predicted: float | None) -> dict[str, float]:
+        """Return the seconds per phase of a job that is predicted to take `predicted` s.
+
+        What grows with a clip is scaled by the two predictions.
+        """
+        ratio = predicted / self.predicted if predicted and self.predicted else 1.0
+        return {
+            phase: seconds * (ratio if phase in _SCALED else 1.0)
+            for phase, seconds in self.took.items()
+        }
+
+
 def expect(
-    predicted: float | None, usual: Mapping[str, float] | None, usual_predicted: float | None
+    predicted: float | None, earlier: Iterable[Earlier], refined: float = 0.0
 ) -> dict[str, float]:
     """Return the expected seconds per phase of a job that was predicted to take `predicted` s.
 
-    `usual` are the measured phases of an earlier job of the same engine that was predicted to
-    take `usual_predicted` s; what grows with a clip is scaled by the two predictions. Empty when
-    nothing is known.
+    `refined` s of them are its second stage's. Each phase is the median of `earlier` jobs of the
+    same engine, so that one of them that was slow by chance counts for little; those of another
+    number of stages tell nothing. Empty when nothing is known.
     """
-    if not usual:
-        return {phase: share * predicted for phase, share in _SHARES.items()} if predicted else {}
-    ratio = predicted / usual_predicted if predicted and usual_predicted else 1.0
-    return {
-        phase: seconds * (ratio if phase in _SCALED else 1.0) for phase, seconds in usual.items()
-    }
+    alike = [
+        one.scaled(predicted)
+        for one in earlier
+        if one.took and ("refine" in one.took) == (refined > 0)
+    ]
+    if alike:
+        phases = dict.fromkeys(phase for one in alike for phase in one)
+        return {phase: median(one.get(phase, 0.0) for one in alike) for phase in phases}
+    if not predicted:
+        return {}
+    found = {phase: share * (predicted - refined) for phase, share in _SHARES.items()}
+    return found | ({"refine": refined} if refined else {})
 
 
 @dataclass

@@ -36,12 +36,15 @@ from sqlalchemy import (
 
 from aiprod_studio.errors import BadRequest, Cancelled
 from aiprod_studio.jobs.database import Database
+from aiprod_studio.jobs.forecast import Earlier
 from aiprod_studio.jobs.job import ENDED, WAITING, Job
 from aiprod_studio.jobs.table import JOBS, READ, read_job
 from aiprod_studio.media.files import explain
+from aiprod_studio.sentences import Said
 from aiprod_studio.types import Plan, Progress, Record, Request
 
 LEASE_SECONDS = 20.0
+RECENT = 5
 CRASH_LIMIT = 3
 _CRASHED = (
     f"The worker died {CRASH_LIMIT} times on this clip, most likely for want of memory. "
@@ -356,14 +359,16 @@ class Queue:
                 )
             ).rowcount
 
-    def usual(self, engine: str) -> tuple[dict[str, float], dict[str, Any]] | None:
-        """Return the seconds per phase and the plan of an engine's latest finished job, if any."""
+    def recent(self, engine: str) -> list[Earlier]:
+        """Return what an engine's latest finished jobs took, the last one first."""
         query = select(_C.timings, _C.plan).where(
             _C.engine == engine, _C.state == "done", _C.timings.is_not(None)
         )
         with self.database.reading() as connection:
-            row = connection.execute(query.order_by(_C.finished.desc()).limit(1)).first()
-        return None if row is None else (json.loads(row.timings), json.loads(row.plan))
+            rows = connection.execute(query.order_by(_C.finished.desc()).limit(RECENT)).all()
+        return [
+            Earlier(json.loads(row.timings), json.loads(row.plan).get("seconds")) for row in rows
+        ]
 
     # ---------------------------------------------------------------------------------------------
 
@@ -387,8 +392,12 @@ class Queue:
     def _check_room(self, connection: Connection) -> None:
         if self.quota is not None and not connection.scalar(select(self._room())):
             raise BadRequest(
-                f"You have {self.quota.jobs} clips in the queue, and no more may wait. Try again "
-                "when one is done, or cancel one."
+                Said(
+                    "said.full_queue",
+                    "You have {count} clips in the queue, and no more may wait. Try again when one "
+                    "is done, or cancel one.",
+                    count=self.quota.jobs,
+                )
             )
 
     def _change(self, where: Iterable[ColumnElement[bool]], **values: Any) -> Job | None:

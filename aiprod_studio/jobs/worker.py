@@ -151,10 +151,11 @@ class _Shift:
 
     def _order(self) -> Order:
         """Return the job as the renderer gets it, with the forecast of its phases ready."""
-        predicted = self.job.plan["seconds"] if self.job.plan else None
+        own = self.job.plan or {}
+        predicted, refined = own.get("seconds"), own.get("stage_seconds", {}).get("refine", 0.0)
         with suppress(QueueUnavailable):
-            timings, plan = self.queue.usual(self.job.engine) or ({}, {})
-            self.watch = Stopwatch(expect(predicted, timings, plan.get("seconds")))
+            earlier = self.queue.recent(self.job.engine)
+            self.watch = Stopwatch(expect(predicted, earlier, refined))
         return Order(self.job.request, self.job.hidden_path, self.folder, self._tell, self._show)
 
     def _tell(self, progress: Progress) -> None:

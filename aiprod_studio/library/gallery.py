@@ -46,9 +46,10 @@ from aiprod_studio.library.trash import Trash
 from aiprod_studio.media.files import explain
 from aiprod_studio.media.images import Frame, resize, write_image
 from aiprod_studio.media.video import probe, read_frames
+from aiprod_studio.sentences import Said
 
 DRAFTS = "drafts"
-"""The folder of drafts, below the folder of outputs."""
+"""The folder of drafts, below the folder of outputs or that of a visitor's."""
 
 THUMBNAIL_SIDE = 320
 PATIENCE_SECONDS = 30.0
@@ -173,7 +174,8 @@ class Gallery:
         with self._engine.connect() as connection:
             row = connection.execute(select(_CLIPS).where(_C.name == name, _C.ours)).first()
         if row is None:
-            raise BadRequest("This clip is not in the library any more. Reload the library.")
+            told = "This clip is not in the library any more. Reload the library."
+            raise BadRequest(Said("said.no_clip", told))
         return self._entry(row)
 
     def thumbnail(self, path: Path) -> Path | None:
@@ -277,7 +279,7 @@ def _read(outputs: Path, name: str, stamp: int) -> dict[str, Any]:
     row: dict[str, Any] = {column.name: None for column in _CLIPS.columns}
     row |= {"prompt": "", "words": "", "engine": "", "settings": "{}"}
     row |= {"name": name, "stamp": stamp, "created": stamp / 1e6, "ours": False}
-    row["draft"] = name.startswith(f"{DRAFTS}/")
+    row["draft"] = DRAFTS in name.split("/")[:-1]
     try:
         settings = read_settings(outputs / name)
         asked = settings["request"]

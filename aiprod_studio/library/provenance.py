@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ from aiprod_studio.media.clip import Clip
 from aiprod_studio.media.images import write_image
 from aiprod_studio.media.tags import add_gif_tags, add_mp4_xmp, read_tags
 from aiprod_studio.media.writer import write_video
-from aiprod_studio.types import Plan, Request
+from aiprod_studio.settings import settings
+from aiprod_studio.types import FILES, Plan, Request
 
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 """The IPTC's name for "made by a trained model", which platforms look for."""
+
+PICTURES = "pictures"
+"""The folder of what jobs begin with, below the data of whoever asked for them."""
 
 _APP = "AIPROD Studio"
 _XMP = (
@@ -64,13 +69,14 @@ def save_clip(path: Path, clip: Clip, request: Request, plan: Plan) -> None:
 def read_settings(path: Path) -> dict[str, Any]:
     """Return the "request", "plan" and "version" that a file of this app carries.
 
+    What the studio keeps of the files that a clip begins with goes by its name alone there.
     Raises `MediaError` for a file that cannot be read or was not made by this app.
     """
     try:
-        settings = json.loads(read_tags(path).get("comment", ""))
-        if settings["app"] != _APP:
+        inside = json.loads(read_tags(path).get("comment", ""))
+        if inside["app"] != _APP:
             raise KeyError("app")
-        return {name: settings[name] for name in ("request", "plan", "version")}
+        return {name: inside[name] for name in ("request", "plan", "version")}
     except (ValueError, KeyError, TypeError) as error:
         raise MediaError(
             f"{path.name} carries no settings of {_APP}: another program made it, or a website "
@@ -80,25 +86,47 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def read_request(path: Path) -> Request:
     """Return the request that made a file; raises `MediaError` as `read_settings` does."""
-    settings = read_settings(path)
+    inside = read_settings(path)
     try:
-        return Request.from_json(settings["request"])
+        return find_files(Request.from_json(inside["request"]), settings().home / PICTURES)
     except (BadRequest, TypeError) as error:
         raise MediaError(
-            f"The settings in {path.name} come from version {settings['version']} and do not fit "
+            f"The settings in {path.name} come from version {inside['version']} and do not fit "
             f"this one, {__version__}. Update {_APP}."
         ) from error
 
 
+def find_files(request: Request, folder: Path) -> Request:
+    """Return a request with the files that it names without a folder at their place in `folder`."""
+    told = {name: getattr(request, name) for name in FILES}
+    found: dict[str, Any] = {
+        name: str(folder / file)
+        for name, file in told.items()
+        if file and Path(file).name == file and (folder / file).is_file()
+    }
+    return dataclasses.replace(request, **found)
+
+
 def _tags(request: Request, plan: Plan) -> dict[str, str]:
     """Return the plain tags: settings as JSON in the comment, which every tool keeps."""
-    settings = {
+    inside = {
         "app": _APP,
         "version": __version__,
-        "request": request.to_json(),
+        "request": _without_home(request.to_json()),
         "plan": plan.to_json(),
     }
-    text = json.dumps(settings, ensure_ascii=False, sort_keys=True)
+    text = json.dumps(inside, ensure_ascii=False, sort_keys=True)
     # Half a surrogate pair has no UTF-8, but its JSON escape has.
     text = text.encode("utf-8", "backslashreplace").decode()
     return {"comment": text, "description": f"Made with AI by {_APP}. {SOURCE_TYPE}"}
+
+
+def _without_home(asked: dict[str, Any]) -> dict[str, Any]:
+    """Return a request's JSON that names no folder of the studio's: clips go to other people."""
+    kept = {
+        name: Path(asked[name])
+        for name in FILES
+        if asked[name] and Path(asked[name]).parent.name == PICTURES
+    }
+    home = settings().home
+    return asked | {name: file.name for name, file in kept.items() if file.is_relative_to(home)}

@@ -8,9 +8,10 @@ import os
 import signal
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -40,9 +41,10 @@ from aiprod_studio.ui.share import SHARED_TABS, Sharing, announce, draw_leave
 from aiprod_studio.ui.tabs import TABS
 from aiprod_studio.ui.texts import Texts, choose_language
 from aiprod_studio.ui.theme import build_head, build_theme
+from aiprod_studio.ui.tongues import VisitorTexts
 from aiprod_studio.ui.veil import Veil
 from aiprod_studio.ui.visitors import FOLDER, Visitors
-from aiprod_studio.ui.wording import reword
+from aiprod_studio.ui.wording import Worded
 
 log = logging.getLogger("aiprod_studio")
 
@@ -51,6 +53,7 @@ CODE = Path(__file__).resolve().parents[2]
 WORKER = (sys.executable, "-m", "aiprod_studio", "worker")
 LOG_BYTES = 2 * 2**20
 DAY_SECONDS = 86_400
+SILENT_SECONDS = 60.0
 
 
 def open_studio(
@@ -87,6 +90,7 @@ def open_studio(
 
 def _share(bench: Bench, sharing: Sharing, port: int, served: ExitStack) -> None:
     """Serve the visitors' page, from `port` on, until `served` ends, and say where it is."""
+    bench = dataclasses.replace(bench, say=VisitorTexts(bench.say))
     limits = read_limits(bench.home)
     visitors = Visitors(bench, limits)
     served.callback(visitors.close)
@@ -166,8 +170,12 @@ def write_log() -> None:
 def build_page(bench: Bench) -> gr.Blocks:
     """Return the page with all its tabs, or with those that visitors may see."""
     say = bench.say
-    with gr.Blocks(
-        title=NAME, analytics_enabled=False, delete_cache=(DAY_SECONDS, DAY_SECONDS)
+    with Worded(
+        say,
+        lambda: build_page(bench),
+        title=NAME,
+        analytics_enabled=False,
+        delete_cache=(DAY_SECONDS, DAY_SECONDS),
     ) as blocks:
         head = html_block("as-head", draw_head(False, bench.machine.hardware, say))
         if bench.limits is not None:
@@ -198,7 +206,6 @@ class Service:
 def serve(bench: Bench, service: Service) -> Iterator[str]:
     """Serve a page and yield its address on this machine; raises `StudioError`."""
     blocks = build_page(bench)
-    bench.say.turned.append(lambda: reword(blocks, lambda: build_page(bench), bench.say))
     try:
         _, address, _ = blocks.launch(
             server_name=service.host,
@@ -242,8 +249,20 @@ def serve(bench: Bench, service: Service) -> Iterator[str]:
         blocks.close(verbose=False)
 
 
+def drop_partial(uploads: Path) -> None:
+    """Delete the uploads that ended before they were whole; one that still comes is written to.
+
+    Gradio gives whole ones a folder, and leaves the others where it began them.
+    """
+    for path in uploads.glob("tmp*"):
+        with suppress(OSError):  # another studio may be faster
+            if path.is_file() and path.stat().st_mtime < time.time() - SILENT_SECONDS:
+                path.unlink()
+
+
 def _tidy(bench: Bench) -> None:
-    """Forget old jobs and read what is new in the outputs, beside everything else."""
+    """Forget old jobs, uploads that broke off, and read what is new, beside everything else."""
+    drop_partial(bench.uploads)
     try:
         prune(bench.queue)
         bench.gallery.scan()

@@ -82,7 +82,7 @@ class Bench:
     def explain(self, error: Exception) -> str:
         """Return an error as a sentence; one that was not foreseen goes to the log."""
         if isinstance(error, StudioError):
-            return str(error)
+            return self.say.tell(str(error))
         log.error("the page failed", exc_info=error)
         return self.say("share.unforeseen" if self.shared else "error.unforeseen")
 

@@ -10,6 +10,7 @@ import base64
 from html import escape
 from pathlib import Path
 
+from aiprod_studio.jobs.forecast import PHASES
 from aiprod_studio.jobs.job import Job
 from aiprod_studio.report import clock, shorten
 from aiprod_studio.types import Hardware
@@ -27,6 +28,8 @@ _SHARES = {
     "decode": 0.1,
     "save": 0.05,
 }
+# Where there is a second stage, it takes this part of the denoiser's time.
+_REFINING = 0.5
 NAME = "AIPROD Studio"
 PROMPT_CHARACTERS = 160
 
@@ -46,7 +49,7 @@ def draw_button(do: str, label: str, about: str = "", kind: str = "quiet", sure:
 def draw_plan(verdict: Verdict, say: Texts) -> str:
     """Return the card that tells, before anything is rendered, whether it fits and how long."""
     head = tell_verdict(verdict, say)
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in verdict.reasons)
+    reasons = "".join(f"<li>{escape(say.tell(reason))}</li>" for reason in verdict.reasons)
     return (
         f'<div class="as-card as-plan as-{verdict.kind}" role="status" data-kind="{verdict.kind}">'
         f'<p class="as-verdict">{escape(head)}</p><ul>{reasons}</ul></div>'
@@ -104,12 +107,15 @@ def draw_board(view: Board, say: Texts) -> str:
 
 def percent_of(job: Job) -> int:
     """Return how much of a running job is done, over all its phases, in percent."""
-    if job.phase not in _SHARES:
+    if job.phase not in PHASES:
         return 0
-    names = list(_SHARES)
-    before = sum(_SHARES[name] for name in names[: names.index(job.phase)])
+    shares = dict(_SHARES)
+    if job.asked.get("stages", 1) > 1:
+        shares["refine"] = _REFINING * _SHARES["denoise"]
+        shares["denoise"] -= shares["refine"]
+    before = sum(shares.get(name, 0.0) for name in PHASES[: PHASES.index(job.phase)])
     within = job.done / job.total if job.total else 0.0
-    return round(100 * min(1.0, before + _SHARES[job.phase] * within))
+    return round(100 * min(1.0, before + shares.get(job.phase, 0.0) * within))
 
 
 def _section(kind: str, title: str, body: str, action: str = "") -> str:
@@ -122,7 +128,7 @@ def _section(kind: str, title: str, body: str, action: str = "") -> str:
 def _bar(job: Job, say: Texts) -> str:
     """Return the progress bar of a running job with its phase, percentage and time left."""
     percent = percent_of(job)
-    phase = say(f"phase.{job.phase if job.phase in _SHARES else 'start'}")
+    phase = say(f"phase.{job.phase if job.phase in PHASES else 'start'}")
     if job.wish:
         phase = say(f"board.{'cancelling' if job.wish == 'cancel' else 'pausing'}")
     left = "" if job.eta is None or job.wish else say("board.left", time=clock(job.eta))

@@ -52,11 +52,18 @@ def queue_drafts(
 
 
 def draft_of(final: Request, card: ModelCard) -> Request:
-    """Return a completed request with few steps, halved in size as often as its shape allows."""
+    """Return a completed request with few steps, halved in size as often as its shape allows.
+
+    That of two stages is the first of them, from which the final clip goes on.
+    """
     assert final.width is not None
     assert final.height is not None
     assert final.steps is not None
     width, height = final.width, final.height
+    if final.stages > 1:
+        step = card.size_step
+        width, height = (max(step, side // 2 // step * step) for side in (width, height))
+        return dataclasses.replace(final, width=width, height=height, stages=1)
     while (
         max(width, height) > LARGE_SIDE
         and min(width, height) // 2 >= SMALLEST_SIDE

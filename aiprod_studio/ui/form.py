@@ -13,15 +13,34 @@ from typing import Any
 
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.library.presets import load_preset
+from aiprod_studio.library.provenance import PICTURES as PICTURES
 from aiprod_studio.media.files import write_bytes
 from aiprod_studio.media.images import check_readable
+from aiprod_studio.sentences import Said
 from aiprod_studio.types import ModelCard, Request
 
 SHAPES = {"wide": (16, 9), "tall": (9, 16), "square": (1, 1)}
-TEXT, PICTURE, EXTEND = "text", "picture", "extend"
-PICTURES = "pictures"
-"""The folder of what jobs begin with, below the data of whoever asked for them."""
+TEXT, PICTURE, KEYFRAMES, EXTEND = "text", "picture", "keyframes", "extend"
+MODES = {TEXT: "text", PICTURE: "image", KEYFRAMES: "keyframes", EXTEND: "image"}
+"""What a clip can start from, and the task that an engine needs for it."""
 
+FILES = {"image": (PICTURE, KEYFRAMES), "last_image": (KEYFRAMES, EXTEND), "extend": (EXTEND,)}
+"""The fields that hold a file, and the modes in which each is asked for."""
+
+_MISSING = {
+    PICTURE: (
+        "image",
+        Said("said.no_image", "The first picture is missing. Add one, or choose text alone."),
+    ),
+    KEYFRAMES: (
+        "last_image",
+        Said("said.no_last", "The last picture is missing. Add one, or start from one picture."),
+    ),
+    EXTEND: (
+        "extend",
+        Said("said.no_extend", "The clip to extend is missing. Add one, or choose text alone."),
+    ),
+}
 MOST_DRAFTS = 9
 
 
@@ -29,8 +48,8 @@ MOST_DRAFTS = 9
 class Form:
     """The values of the form; `None` and an empty `size` stand for what the preset or engine says.
 
-    `mode` is "text", "picture" or "extend", `size` "WIDTHxHEIGHT" in pixels, `drafts` how many to
-    make.
+    `mode` is one of `MODES`, `size` "WIDTHxHEIGHT" in pixels, `drafts` how many to make; `refined`
+    asks for a second stage.
     """
 
     prompt: str = ""
@@ -47,6 +66,8 @@ class Form:
     fps: float | None = None
     audio: bool = True
     extend: str | None = None
+    last_image: str | None = None
+    refined: bool = False
 
     def to_request(self) -> Request:
         """Return the request; raises `BadRequest` for what no engine can render."""
@@ -59,15 +80,14 @@ class Form:
             name: None if value is None else _whole(name, value) for name, value in whole.items()
         }
         values |= {name: value for name, value in own.items() if value is not None}
-        if self.mode == PICTURE:
-            if not self.image:
-                raise BadRequest("The first picture is missing. Add one, or choose text alone.")
-            values["image"] = self.image
-        if self.mode == EXTEND:
-            if not self.extend:
-                raise BadRequest("The clip to extend is missing. Add one, or choose text alone.")
-            values["extend"] = self.extend
+        needed, sentence = _MISSING.get(self.mode, ("prompt", ""))
+        if sentence and not getattr(self, needed):
+            raise BadRequest(sentence)
+        files = {name: getattr(self, name) for name, modes in FILES.items() if self.mode in modes}
+        values |= {name: file for name, file in files.items() if file}
         values |= {"engine": self.engine, "audio": self.audio}
+        if self.refined:
+            values["stages"] = 2
         return Request(prompt=self.prompt, **values)
 
 
@@ -76,9 +96,11 @@ def from_request(request: Request) -> Form:
     size = f"{request.width}x{request.height}" if request.width and request.height else ""
     return Form(
         prompt=request.prompt,
-        mode=PICTURE if request.image else EXTEND if request.extend else TEXT,
+        mode=_mode_of(request),
         image=request.image,
+        last_image=request.last_image,
         extend=request.extend,
+        refined=request.stages > 1,
         engine=request.engine,
         size=size,
         **{
@@ -88,18 +110,27 @@ def from_request(request: Request) -> Form:
     )
 
 
+def _mode_of(request: Request) -> str:
+    if request.extend:
+        return EXTEND
+    if request.last_image:
+        return KEYFRAMES
+    return PICTURE if request.image else TEXT
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Return width and height of a text such as "640x360"; raises `BadRequest`."""
     found = re.fullmatch(r"\s*(\d{1,5})\s*[x×*]\s*(\d{1,5})\s*", text.lower())
     if found is None:
-        raise BadRequest(f"The size {text[:30]!r} is not clear. Write width x height, as 640x360.")
+        told = "The size {size!r} is not clear. Write width x height, as 640x360."
+        raise BadRequest(Said("said.size", told, size=text[:30]))
     return int(found[1]), int(found[2])
 
 
-def sizes(card: ModelCard) -> dict[str, str]:
+def sizes(card: ModelCard, stages: int = 1) -> dict[str, str]:
     """Return the usual sizes of an engine as "WIDTHxHEIGHT" by the name of their shape."""
-    area, step = card.default_width * card.default_height, card.size_step
-    found = {"default": f"{card.default_width}x{card.default_height}"}
+    usual, step = (card.default_width * stages, card.default_height * stages), card.size_step
+    area, found = usual[0] * usual[1], {"default": f"{usual[0]}x{usual[1]}"}
     for shape, (across, down) in SHAPES.items():
         unit = math.sqrt(area / (across * down))
         width, height = (max(1, round(unit * side / step)) * step for side in (across, down))
@@ -125,15 +156,17 @@ def load_form(file: Path) -> Form:
         form = Form(**values)
     except (OSError, ValueError, TypeError):
         return Form()
-    image, extend = (
-        file if file and Path(file).is_file() else None for file in (form.image, form.extend)
-    )
-    return dataclasses.replace(form, image=image, extend=extend)
+    files = {name: getattr(form, name) for name in FILES}
+    here: dict[str, Any] = {
+        name: file if file and Path(file).is_file() else None for name, file in files.items()
+    }
+    return dataclasses.replace(form, **here)
 
 
 def _whole(name: str, value: float) -> int:
     if value != int(value):
-        raise BadRequest(f"The {name} is {value:g}; give a whole number.")
+        told = "{name} is {value:g}; give a whole number."
+        raise BadRequest(Said("said.whole", told, name=Said(f"field.{name}", name), value=value))
     return int(value)
 
 

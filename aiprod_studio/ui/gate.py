@@ -26,6 +26,7 @@ from aiprod_studio.ui.lockout import Lockout
 from aiprod_studio.ui.login import draw_login
 from aiprod_studio.ui.media import locate_absolute, send_file
 from aiprod_studio.ui.texts import Texts
+from aiprod_studio.ui.tongues import asked_in
 from aiprod_studio.ui.veil import Veil
 from aiprod_studio.ui.visitors import Visitors, store_upload
 
@@ -104,13 +105,16 @@ class Gate:
         self.door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass it on with the visitor's name in the scope."""
+        """Answer a request in its language, or pass it on with the visitor's name in the scope."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
-            return
-        if scope["type"] != "http":
+        elif scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
-            return
+        else:
+            with asked_in(scope):
+                await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         what = (scope["method"], scope["path"])
         visitor = self.door.visitors.find(Request(scope).cookies.get(COOKIE, ""))
         try:

@@ -11,10 +11,16 @@ from typing import Any
 from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.graph.extend import continued, whole_seconds
+from aiprod_studio.sentences import Said
 from aiprod_studio.types import Request, complete
 
 FILE = "sharing.toml"
 """The file of the limits in the studio's data folder; it need not be there."""
+
+_MOST = "This studio is shared for clips of at most {limit:g} "
+_MOST_SIDE = _MOST + "pixels a side. Choose a smaller size."
+_MOST_SECONDS = _MOST + "seconds. Choose a shorter length."
+_MOST_STEPS = _MOST + "steps. Choose fewer of them."
 
 
 @dataclass(frozen=True)
@@ -47,27 +53,26 @@ class Limits:
         assert full.width is not None
         assert full.height is not None
         most = (
-            ("side", max(full.width, full.height), "pixels a side", "size"),
-            ("seconds", whole_seconds(full), "seconds", "length"),
-            ("steps", full.steps, "steps", "number of steps"),
+            (max(full.width, full.height), self.side, "said.most_side", _MOST_SIDE),
+            (whole_seconds(full), self.seconds, "said.most_seconds", _MOST_SECONDS),
+            (full.steps, self.steps, "said.most_steps", _MOST_STEPS),
         )
-        for name, asked, unit, what in most:
-            limit = getattr(self, name)
+        for asked, limit, key, told in most:
             if asked is not None and asked > limit:
-                raise BadRequest(
-                    f"This studio is shared for clips of at most {limit:g} {unit}. Choose a "
-                    f"smaller {what}."
-                )
+                raise BadRequest(Said(key, told, limit=limit))
         if full.loras:
-            raise BadRequest("This studio shares no LoRAs. Leave them out.")
+            told = "This studio shares no LoRAs. Leave them out."
+            raise BadRequest(Said("said.no_loras", told))
 
     def _check_file(self, request: Request, pictures: Path) -> None:
-        for name, what in (("image", "first picture"), ("extend", "clip to extend")):
+        told = "{what} is not one of yours. Add it once more."
+        for name in ("image", "last_image", "extend"):
             file = getattr(request, name)
             if file is not None:
                 known = Path(file).resolve().parent == pictures.resolve() and Path(file).is_file()
                 if not known:
-                    raise BadRequest(f"The {what} is not one of yours. Add it once more.")
+                    what = Said(f"field.{name}", f"The {name.replace('_', ' ')}")
+                    raise BadRequest(Said("said.not_yours", told, what=what))
 
 
 def read_limits(home: Path) -> Limits:

@@ -10,6 +10,7 @@ from starlette.responses import HTMLResponse
 
 from aiprod_studio.ui.texts import Texts
 from aiprod_studio.ui.theme import read_script
+from aiprod_studio.ui.tongues import draw_choice
 
 NO_USER = '<input name="user" autocomplete="username" value="visitor" hidden>'
 """What password managers need where no name is asked for."""
@@ -31,6 +32,7 @@ def draw_login(say: Texts, asks_user: bool, said: str = "", status: int = 401) -
         "user": user if asks_user else NO_USER,
         "password": escape(say("share.secret")),
         "enter": escape(say("share.enter")),
+        "choice": draw_choice(say),
     }
     # Not str.format, as the style sheet is full of braces.
     page = re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], read_script("login.html"))

@@ -16,13 +16,14 @@ from pathlib import Path
 from aiprod_studio.errors import StudioError
 from aiprod_studio.hardware.probe import CGROUP, count_ram
 from aiprod_studio.media.files import write_bytes
+from aiprod_studio.sentences import Said
 from aiprod_studio.types import Hardware
 
 log = logging.getLogger(__name__)
 
 _PROGRAM = (
-    "import dataclasses, json; from aiprod_studio.hardware.probe import probe; "
-    "print(json.dumps(dataclasses.asdict(probe())))"
+    "from aiprod_studio.hardware.probe import probe; from aiprod_studio.ui.machine import write; "
+    "print(write(probe()))"
 )
 
 
@@ -57,7 +58,7 @@ class Machine:
         try:
             self._learned = _read(done.stdout)
             write_bytes(self._file, done.stdout.encode())
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, KeyError):
             log.error("the hardware could not be asked: %s", done.stderr[-2000:])
         except StudioError as error:
             log.warning("%s", error)
@@ -67,10 +68,21 @@ def _recall(file: Path) -> Hardware | None:
     """Return what an earlier start learned, or None."""
     try:
         return _read(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):
         return None
+
+
+def write(hardware: Hardware) -> str:
+    """Return what another process reads a machine from."""
+    values, why = dataclasses.asdict(hardware), hardware.because
+    if isinstance(why, Said):
+        values["because"] = [why.key, why.english, why.values]
+    return json.dumps(values)
 
 
 def _read(text: str) -> Hardware:
     values = json.loads(text)
+    if isinstance(values["because"], list):
+        key, english, named = values["because"]
+        values["because"] = Said(key, english, **named)
     return Hardware(**{**values, "dtypes": tuple(values["dtypes"])})

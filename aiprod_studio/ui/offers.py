@@ -42,10 +42,10 @@ def _offer(bench: Bench, card: ModelCard, hardware: Hardware | None) -> Offer:
     source = sources().get(card.id)
     if source is None:
         return Offer(card, verdict, None, (), bundled=bundled_bytes(card.id))
-    wares = [Ware(card.id, variant.name) for variant in source.variants]
+    wares = [Ware(card.id, variant.name) for variant in source.offered]
     stocks = tuple(
         Stock(variant, ware, ware.survey(), bench.weights.task(ware))
-        for variant, ware in zip(source.variants, wares, strict=True)
+        for variant, ware in zip(source.offered, wares, strict=True)
     )
     return Offer(card, verdict, source, stocks, suggested=_suggested(source, hardware))
 
@@ -66,7 +66,7 @@ def draw_offers(offers: list[Offer], say: Texts) -> str:
 def _card(offer: Offer, say: Texts) -> str:
     card, verdict = offer.card, offer.verdict
     mark = f'<span class="as-mark">{escape(say("models.suggested"))}</span>'
-    reason = verdict.reasons[0] if verdict.kind == "no" else ""
+    reason = say.tell(verdict.reasons[0]) if verdict.kind == "no" else ""
     told = f'<p class="as-note">{escape(reason)}</p>' if reason else ""
     if offer.source is None:
         size = gigabytes(offer.bundled)

@@ -19,6 +19,7 @@ from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.ui.guard import OWN_HOSTS, Hosts, is_address
 from aiprod_studio.ui.limits import Limits
 from aiprod_studio.ui.texts import Texts
+from aiprod_studio.ui.tongues import draw_choice
 
 log = logging.getLogger(__name__)
 
@@ -153,9 +154,10 @@ def announce(address: str, secret: Secret, say: Texts) -> Iterator[str]:
 
 
 def draw_leave(limits: Limits, say: Texts) -> str:
-    """Return the line under the head of the visitors' page: what they may do, and the way out."""
+    """Return the line under the head of the visitors' page: limits, language, the way out."""
     told = say("share.limits", side=limits.side, seconds=f"{limits.seconds:g}", jobs=limits.jobs)
     return (
         f'<form method="post" action="logout" class="as-actions as-hint"><span>{escape(told)}'
-        f'</span> <button class="as-button as-quiet">{escape(say("share.leave"))}</button></form>'
+        f"</span> {draw_choice(say)}"
+        f'<button class="as-button as-quiet">{escape(say("share.leave"))}</button></form>'
     )

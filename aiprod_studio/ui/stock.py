@@ -85,7 +85,8 @@ def _happening(source: Source, stock: Stock, say: Texts) -> str:
     if task.phase == "ready":
         return _question(source, stock, say)
     if task.phase == "failed":
-        actions = draw_button(_onward(source, stock), say("board.retry"), about, "go")
+        again = "check" if task.did == "check" else _onward(source, stock)
+        actions = draw_button(again, say("board.retry"), about, "go")
         actions += draw_button("stop", say("library.close"), about)
         return _line(explain(task.error, stock.variant, say), actions, "as-failed")
     if task.phase == "told":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import locale
 import os
-import threading
 import tomllib
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from aiprod_studio.sentences import Said
 from aiprod_studio.settings import settings
 
 LANGUAGES = {
@@ -34,25 +34,20 @@ RIGHT_TO_LEFT = frozenset({"ar"})
 class Texts:
     """The texts of one language; called with a key, it returns the text with the values put in.
 
-    What a language lacks is in English. `turned` are called when the language is another one.
+    What a language lacks is in English.
     """
 
     def __init__(self, language: str) -> None:
-        self.turned: list[Callable[[], None]] = []
-        self._lock = threading.Lock()
-        self._speak(language)
+        self._language = language
+
+    @property
+    def language(self) -> str:
+        """The code of the language."""
+        return self._language
 
     def turn(self, language: str) -> None:
         """Speak another language from now on."""
-        with self._lock:
-            if language != self.language:
-                self._speak(language)
-                for tell in self.turned:
-                    tell()
-
-    def _speak(self, language: str) -> None:
-        self._texts = read_texts("en") | read_texts(language)
-        self.language = language
+        self._language = language
 
     def __call__(self, key: str, **values: Any) -> str:
         """Return the text under `key`, such as "create.render"."""
@@ -61,10 +56,24 @@ class Texts:
             values = {name: _isolate(value) for name, value in values.items()}
         return text.format(**values) if values else text
 
+    def tell(self, sentence: str) -> str:
+        """Return a sentence of the studio; in English where this language has no other."""
+        if not isinstance(sentence, Said) or sentence.key not in self._texts:
+            return sentence
+        values = {
+            name: self.tell(value) if isinstance(value, Said) else value
+            for name, value in sentence.values.items()
+        }
+        return self(sentence.key, **values)
+
     @property
     def direction(self) -> str:
         """The direction in which the language is written: ltr or rtl."""
         return "rtl" if self.language in RIGHT_TO_LEFT else "ltr"
+
+    @property
+    def _texts(self) -> dict[str, str]:
+        return _merge(text_file("en"), text_file(self.language))
 
 
 def _isolate(value: Any) -> Any:
@@ -82,8 +91,18 @@ def text_file(language: str) -> Path:
 
 def read_texts(language: str) -> dict[str, str]:
     """Return every text of a language by its dotted key."""
-    tables = tomllib.loads(text_file(language).read_text(encoding="utf-8"))
+    return _read(text_file(language))
+
+
+def _read(file: Path) -> dict[str, str]:
+    tables = tomllib.loads(file.read_text(encoding="utf-8"))
     return {f"{table}.{name}": text for table, row in tables.items() for name, text in row.items()}
+
+
+@cache
+def _merge(english: Path, own: Path) -> dict[str, str]:
+    """Return the texts of a language, in English where it has none."""
+    return _read(english) | _read(own)
 
 
 def choose_language(wish: str = "") -> str:

@@ -65,7 +65,7 @@ def weigh(request: Request, card: ModelCard, hardware: Hardware | None, queue: Q
 
 
 def seconds_of(plan: Plan, engine: str, queue: Queue) -> float:
-    """Return the seconds of a plan, corrected by how long the engine's last clip took."""
-    timings, earlier = queue.usual(engine) or ({}, {})
-    expected = expect(plan.seconds, timings, earlier.get("seconds"))
+    """Return the seconds of a plan, corrected by how long the engine's last clips took."""
+    refined = plan.stage_seconds.get("refine", 0.0)
+    expected = expect(plan.seconds, queue.recent(engine), refined)
     return sum(expected.values()) or plan.seconds

@@ -23,6 +23,7 @@ from aiprod_studio.jobs.job import WAITING
 from aiprod_studio.jobs.queue import Quota
 from aiprod_studio.library.gallery import Gallery
 from aiprod_studio.media.files import explain, write_bytes
+from aiprod_studio.sentences import Said
 from aiprod_studio.ui.bench import Bench
 from aiprod_studio.ui.limits import Limits
 from aiprod_studio.ui.media import locate_absolute
@@ -179,7 +180,8 @@ def store_upload(bench: Bench, name: str, content: BinaryIO, most_bytes: float) 
         raise explain(error, path) from error
     if total > most_bytes:
         shutil.rmtree(path.parent, ignore_errors=True)
-        raise BadRequest("You have sent as much as this studio takes in a day. Try tomorrow.")
+        told = "You have sent as much as this studio takes in a day. Try tomorrow."
+        raise BadRequest(Said("said.sent_much", told))
     return path
 
 

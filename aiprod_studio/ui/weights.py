@@ -52,7 +52,7 @@ class Task:
     """What happens to a ware, or how it ended.
 
     `phase` is ask (the Hub is asked what there is), ready (`found` waits for a yes), get, check,
-    told (`verdict` says what checking found) or failed, with the `error`.
+    told (`verdict` says what checking found) or failed, with the `error` of what it `did`.
     """
 
     phase: str
@@ -60,6 +60,7 @@ class Task:
     progress: DownloadProgress | None = None
     verdict: Verdict | None = None
     error: Exception | None = None
+    did: str = ""
 
     @property
     def runs(self) -> bool:
@@ -144,7 +145,7 @@ class Weights:
         """Stop what runs, remove all files of a ware and return the bytes freed."""
         self.stop(ware)
         found = ware.survey()
-        return remove(found) if found and (found.present or found.part_bytes) else 0
+        return remove(found) if found and (found.present_bytes or found.part_bytes) else 0
 
     def _begin(self, ware: Ware, task: Task, work: Callable[[ShouldStop], Task | None]) -> None:
         """Let `work` run in a thread; a ware that is worked on already is left alone."""
@@ -154,13 +155,18 @@ class Weights:
                 return
             stop = threading.Event()
             # Nothing is lost when the process ends in the middle, so it need not wait.
-            thread = threading.Thread(target=self._run, args=(ware, work, stop), daemon=True)
+            about = (ware, task.phase, work, stop)
+            thread = threading.Thread(target=self._run, args=about, daemon=True)
             self._threads[ware] = thread, stop
             self._set(ware, task)
             thread.start()
 
     def _run(
-        self, ware: Ware, work: Callable[[ShouldStop], Task | None], stop: threading.Event
+        self,
+        ware: Ware,
+        does: str,
+        work: Callable[[ShouldStop], Task | None],
+        stop: threading.Event,
     ) -> None:
         try:
             ended = work(stop.is_set)
@@ -169,7 +175,7 @@ class Weights:
         except Exception as error:
             if not isinstance(error, StudioError):
                 log.error("the weights of %s failed", ware, exc_info=error)
-            ended = Task("failed", error=error)
+            ended = Task("failed", error=error, did=does)
         self._set(ware, ended)
 
     def _tell(self, ware: Ware, now: DownloadProgress) -> None:

@@ -27,6 +27,13 @@
     });
   });
 
+  document.addEventListener('change', ({ target }) => {
+    const name = target.dataset?.language;
+    if (!name) return;
+    document.cookie = `${name}=${target.value}; max-age=31536000; samesite=lax`;
+    location.reload();
+  });
+
   // Two clips side by side: what is done to one is done to the other. The shorter one begins anew
   // alone, at 0.
   const mirror = ({ type, target }) => {

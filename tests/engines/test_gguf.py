@@ -57,6 +57,7 @@ repo = "owner/tiny"
 revision = "main"
 gated = false
 tasks = ["text"]
+also = ["denoiser"]
 files = [
     "model_index.json",
     "scheduler/*",
@@ -208,7 +209,7 @@ def test_what_is_no_such_file_is_refused(
         denoise(folder, folder, plan_of("wan"))
 
 
-def test_from_two_downloads_to_the_file(
+def test_from_one_download_to_the_file(
     hub: LoopbackHub,
     catalogue: Path,
     folder: Path,
@@ -216,18 +217,17 @@ def test_from_two_downloads_to_the_file(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """The denoiser's own weights are not fetched; without its file it says how to get it."""
+    """The denoiser's own weights are not fetched, but its file is, from another repository."""
     (catalogue / "tiny.toml").write_text(ROW)
     (catalogue / "tiny-q8.toml").write_text(LIKE)
     forget()
     serve(hub, "owner/tiny", folder)
     hub.add_repo("owner/tiny-gguf", {file.name: file.read_bytes(), "model-Q4_K_M.gguf": b"1"})
     words = ["--cli", "a red fox", "--engine", "tiny-q8", "--out", str(tmp_path / "out")]
+    assert main(words) != 0
+    assert "download tiny-q8'" in capsys.readouterr().err
     assert main(["models", "download", "tiny-q8"]) == 0
     assert not hub.sent("transformer/*.safetensors")
-    assert main(words) != 0
-    assert "download tiny-q8 --variant denoiser" in capsys.readouterr().err
-    assert main(["models", "download", "tiny-q8", "--variant", "denoiser"]) == 0
     assert not hub.sent("*Q4_K_M.gguf")
     assert main(words) == 0, capsys.readouterr().err
     assert len(list((tmp_path / "out").glob("*.mp4"))) == 1

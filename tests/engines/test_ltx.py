@@ -158,6 +158,8 @@ def test_pictures_are_held_as_by_the_plain_pipeline(
     first, last = picture(1), picture(2)
     assert set(parts.encode_media(Pictures(first, last), PLAN)) == {"0", "8"}
     assert parts.encode_media(Pictures(), PLAN) == {}
+    alone = replace(PLAN, frames=1)
+    assert set(parts.encode_media(Pictures(first), alone)) == {"0"}
     # The plain pipeline draws its pictures' latents where the adapter takes the likeliest.
     dice = torch.Generator().manual_seed(3)
     rough = torch.randn(1, 8, 3, 8, 16, generator=dice).flatten()

@@ -41,6 +41,7 @@ from tests.engines.tiny_ltx2 import (
     quiet,
     run,
     unshifted,
+    write_row,
 )
 from tests.loopback_hub import LoopbackHub
 
@@ -310,68 +311,6 @@ def test_clips_together_are_as_alone(parts: LTX2Parts) -> None:
         torch.testing.assert_close(latents.audio, single.audio, rtol=0, atol=1e-5)
 
 
-ROW = """
-id = "tiny-ltx"
-name = "Tiny LTX-2"
-family = "ltx2"
-licence = "A community licence"
-memory_gb = [1, 2]
-size_step = 32
-frame_step = 8
-frames = [1, 33]
-fps = [8.0, 50.0]
-pixels = 6144
-areas = [1024, 65536]
-default_width = 96
-default_height = 64
-default_seconds = 0.7
-default_fps = 24.0
-default_steps = 3
-default_guidance = 1.0
-sample_rate = 48000
-flops_per_token = 1e6
-
-[recipe]
-sigmas = [1.0, 0.9, 0.5]
-
-[terms]
-page = "https://example.org"
-allows = "Some things."
-accept = true
-
-[part_bytes]
-transformer = 100_000
-
-[[variants]]
-name = "only"
-repo = "owner/tiny-ltx"
-revision = "main"
-gated = false
-tasks = ["text", "image"]
-files = ["model_index.json", FOLDERS]
-PARTS
-[memory]
-width = 16
-denoise = 18.2
-heads = 2
-decode = 72.7
-decode_part = 0.7
-decode_least = 3.7
-decode_least_in_time = 2.5
-overlap = 32
-chunks = [16]
-"""
-NETWORKS = ("transformer", "connectors", "text_encoder", "vae", "audio_vae", "vocoder")
-PART = """
-[parts.{}]
-parameters = 1e5
-stored_bytes = 4
-gigabytes = {{ bfloat16 = 0.001, float8 = 0.0005, int4 = 0.0003 }}
-blocks = {}
-outside = 0.1
-"""
-
-
 def test_from_the_download_to_the_file_with_sound(
     hub: LoopbackHub,
     catalogue: Path,
@@ -380,10 +319,7 @@ def test_from_the_download_to_the_file_with_sound(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Accepted, downloaded, planned, denoised from a picture, decoded and joined with sound."""
-    folders = ", ".join(f'"{name}/*"' for name in (*NETWORKS, "scheduler", "tokenizer"))
-    blocks = {"transformer": 2, "text_encoder": 2}
-    parts = "".join(PART.format(name, blocks.get(name, 0)) for name in NETWORKS)
-    (catalogue / "tiny.toml").write_text(ROW.replace("FOLDERS", folders).replace("PARTS", parts))
+    (catalogue / "tiny.toml").write_text(write_row())
     forget()
     serve(hub, "owner/tiny-ltx", folder)
     first = tmp_path / "first.png"

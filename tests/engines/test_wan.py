@@ -77,18 +77,38 @@ def test_latents_and_frames_are_those_of_the_plain_pipeline(tiny: Tiny, kind: st
     np.testing.assert_allclose(frames, plain * 255, atol=0.6)
 
 
-@pytest.mark.parametrize("kind", ["wan5b", "wan14b-image"])
-def test_a_first_picture_is_read_as_the_plain_pipeline_reads_it(tiny: Tiny, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("wan5b", ["image"]),
+        ("wan14b-image", ["image"]),
+        ("wan14b-image", ["image", "last_image"]),
+    ],
+)
+def test_pictures_are_read_as_the_plain_pipeline_reads_them(
+    tiny: Tiny, kind: str, names: list[str]
+) -> None:
     from PIL import Image
 
     plan, request = plan_of(kind), ask()
-    picture = np.random.default_rng(0).integers(0, 255, (plan.height, plan.width, 3), np.uint8)
+    dice = np.random.default_rng(0)
+    pictures = [dice.integers(0, 255, (plan.height, plan.width, 3), np.uint8) for _ in names]
     with loaded(tiny, kind, plan) as parts:
-        given = parts.encode_media(Pictures(picture), plan)
+        given = parts.encode_media(Pictures(*pictures), plan)
         latents = make(parts, plan, request, given)
-    more = {"image": Image.fromarray(picture), "output_type": "latent"}
+    found = zip(names, map(Image.fromarray, pictures), strict=True)
+    more: dict[str, Any] = {"output_type": "latent", **dict(found)}
     expected = reference(tiny, kind, request, plan, **more)
     torch.testing.assert_close(latents.video, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_last_picture_alone_leaves_the_first_frame_open(tiny: Tiny) -> None:
+    plan = plan_of("wan14b-image")
+    picture = np.full((plan.height, plan.width, 3), 200, np.uint8)
+    with loaded(tiny, "wan14b-image", plan) as parts:
+        mask = parts.encode_media(Pictures(last=picture), plan)["beside"][0, :4]
+    assert not mask[:, :-1].any()
+    assert mask[:, -1].amax(dim=(1, 2)).tolist() == [0, 0, 0, 1]
 
 
 def test_without_guidance_the_denoiser_runs_once_a_step(tiny: Tiny) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKLLTX2Video, LTX2Pipeline
+from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
+from safetensors.torch import save_file
 from torch import Tensor
 
 from aiprod_studio.engines.catalog import cards
@@ -33,6 +35,93 @@ OFF = {
     "guidance_rescale": 0.0,
     "audio_guidance_rescale": 0.0,
 }
+
+UPSCALER = "ltx-2.3-spatial-upscaler-x2-1.1.safetensors"
+ROW = """
+id = "tiny-ltx"
+name = "Tiny LTX-2"
+family = "ltx2"
+licence = "A community licence"
+memory_gb = [1, 2]
+size_step = 32
+frame_step = 8
+frames = [1, 33]
+fps = [8.0, 50.0]
+pixels = 6144
+areas = [1024, 65536]
+default_width = 96
+default_height = 64
+default_seconds = 0.7
+default_fps = 24.0
+default_steps = 3
+default_guidance = 1.0
+sample_rate = 48000
+flops_per_token = 1e6
+
+[recipe]
+sigmas = [1.0, 0.9, 0.5]
+refine = [0.9, 0.5]
+
+[terms]
+page = "https://example.org"
+allows = "Some things."
+accept = true
+
+[part_bytes]
+transformer = 100_000
+
+[[variants]]
+name = "only"
+repo = "owner/tiny-ltx"
+revision = "main"
+gated = false
+tasks = ["text", "image", "keyframes"]
+files = ["model_index.json", FOLDERS]
+
+[[variants]]
+name = "upscaler"
+repo = "owner/tiny-upscaler"
+revision = "main"
+gated = false
+tasks = ["upscale"]
+files = ["UPSCALER"]
+PARTS
+[memory]
+width = 16
+denoise = 18.2
+heads = 2
+decode = 72.7
+decode_part = 0.7
+decode_least = 3.7
+decode_least_in_time = 2.5
+overlap = 32
+chunks = [16]
+"""
+NETWORKS = ("transformer", "connectors", "text_encoder", "vae", "audio_vae", "vocoder")
+PART = """
+[parts.{}]
+parameters = 1e5
+stored_bytes = 4
+gigabytes = {{ bfloat16 = 0.001, float8 = 0.0005, int4 = 0.0003 }}
+blocks = {}
+outside = 0.1
+"""
+
+
+def write_row() -> str:
+    """Return the row of an engine "tiny-ltx", whose weights are in owner/tiny-ltx on a hub."""
+    folders = ", ".join(f'"{name}/*"' for name in (*NETWORKS, "scheduler", "tokenizer"))
+    blocks = {"transformer": 2, "text_encoder": 2}
+    parts = "".join(PART.format(name, blocks.get(name, 0)) for name in NETWORKS)
+    row = ROW.replace("FOLDERS", folders).replace("UPSCALER", UPSCALER)
+    return row.replace("PARTS", parts)
+
+
+def save_upscaler(folder: Path) -> None:
+    """Write a network that doubles the latents of the tiny VAE."""
+    torch.manual_seed(0)
+    network = LTX2LatentUpsamplerModel(in_channels=4, mid_channels=32, num_blocks_per_stage=1)
+    save_file(network.state_dict(), folder / UPSCALER)
 
 
 def build(newer: bool) -> LTX2Pipeline:

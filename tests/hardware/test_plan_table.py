@@ -23,6 +23,8 @@ RAMS = (8, 16, 32, 64, 128)
 SIZES = ((None, None), (1280, 704), (704, 1280), (1920, 1088))
 SHORT, LONG = 2.0, 10.0
 QUICK = 0.05
+MODES = [(engine, 1) for engine in sorted(cards())]
+MODES += [(engine, 2) for engine, card in cards().items() if "upscale" in card.tasks]
 
 
 def gpu(memory_gb: float, ram_gb: float) -> Hardware:
@@ -56,13 +58,15 @@ def plan_or_refusal(
 
 
 @pytest.mark.parametrize("ram", [16, 64], ids=["16 GB of RAM", "64 GB of RAM"])
-@pytest.mark.parametrize("engine", sorted(cards()))
-def test_every_plan_fits_or_names_one_that_does(engine: str, ram: int) -> None:
+@pytest.mark.parametrize(("engine", "stages"), MODES)
+def test_every_plan_fits_or_names_one_that_does(engine: str, stages: int, ram: int) -> None:
     card = cards()[engine]
     took = []
     for size in SIZES:
         for length in lengths(card) if size == SIZES[0] else (SHORT,):
-            request = Request("x", engine, width=size[0], height=size[1], seconds=length)
+            request = Request(
+                "x", engine, width=size[0], height=size[1], seconds=length, stages=stages
+            )
             best = float("inf")
             for memory in MEMORIES:
                 said, seconds = plan_or_refusal(gpu(memory, ram), card, request)

@@ -77,6 +77,21 @@ def test_words_engine_date_and_drafts_narrow_the_search(gallery: Gallery, output
     assert gallery.engines() == ["other", "starter"]
 
 
+def test_a_visitors_drafts_are_drafts_to_the_owner_too(gallery: Gallery, outputs: Path) -> None:
+    theirs = outputs / "visitors" / "anna"
+    make_clip(theirs / DRAFTS / "two" / "seed8.mp4", "a house")
+    make_clip(theirs / f"{DRAFTS}.mp4", "a boat")
+    gallery.scan()
+    found = {
+        drafts: [entry.name for entry in gallery.find(Query(drafts=drafts))[0]]
+        for drafts in (True, False)
+    }
+    assert found == {
+        True: ["visitors/anna/drafts/two/seed8.mp4"],
+        False: ["visitors/anna/drafts.mp4"],
+    }
+
+
 def test_what_is_deleted_comes_back(gallery: Gallery, outputs: Path) -> None:
     path = make_clip(outputs / "a.mp4", "a dog")
     content = path.read_bytes()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -6,10 +7,18 @@ import pytest
 
 from aiprod_studio import __version__
 from aiprod_studio.errors import MediaError
-from aiprod_studio.library.provenance import SOURCE_TYPE, read_request, read_settings, save_clip
+from aiprod_studio.library.provenance import (
+    PICTURES,
+    SOURCE_TYPE,
+    find_files,
+    read_request,
+    read_settings,
+    save_clip,
+)
 from aiprod_studio.media.clip import Clip
 from aiprod_studio.media.images import read_image, write_image
 from aiprod_studio.media.writer import write_video
+from aiprod_studio.settings import settings
 from aiprod_studio.types import Plan, Request
 
 REQUEST = Request("قطة على الشاطئ 🐱 <&> \udc80 \x00 " + "很长" * 400, seed=2**63 - 1, fps=23.976)
@@ -78,3 +87,27 @@ def test_settings_of_a_newer_version_ask_for_an_update(tmp_path: Path) -> None:
     assert read_settings(tmp_path / "a.mp4")["version"] == "99"
     with pytest.raises(MediaError, match="version 99"):
         read_request(tmp_path / "a.mp4")
+
+
+def test_what_the_studio_keeps_goes_by_its_name_and_is_found_again(tmp_path: Path) -> None:
+    kept, own = settings().home / PICTURES / "cafe.png", tmp_path / PICTURES / "own.png"
+    for file in (kept, own):
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"picture")
+    request = dataclasses.replace(REQUEST, image=str(kept), last_image=str(own))
+    save_clip(tmp_path / "a.mp4", CLIP, request, PLAN)
+    assert str(settings().home).encode() not in (tmp_path / "a.mp4").read_bytes()
+    told = read_settings(tmp_path / "a.mp4")["request"]
+    assert (told["image"], told["last_image"]) == ("cafe.png", str(own))
+    assert read_request(tmp_path / "a.mp4") == request
+    kept.unlink()
+    assert read_request(tmp_path / "a.mp4").image == "cafe.png"
+
+
+@pytest.mark.parametrize("told", ["../secret.png", "/etc/passwd", "folder/a.png", "..", ""])
+def test_only_a_bare_name_is_looked_for(tmp_path: Path, told: str) -> None:
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (tmp_path / "kept" / "folder").mkdir(parents=True)
+    (tmp_path / "kept" / "folder" / "a.png").write_bytes(b"picture")
+    request = dataclasses.replace(REQUEST, image=told)
+    assert find_files(request, tmp_path / "kept") == request

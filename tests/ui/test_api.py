@@ -98,11 +98,13 @@ def test_a_request_comes_back_in_the_same_words_with_its_files(
 ) -> None:
     client = settle(connect(served.address))
     write_image(tmp_path / "a.png", np.full((64, 64, 3), 200, np.uint8))
-    asked = {**SMALL, "prompt": "a dog", "image": handle_file(str(tmp_path / "a.png"))}
+    file = handle_file(str(tmp_path / "a.png"))
+    asked = {**SMALL, "prompt": "a dog", "image": file, "last_image": file}
     told = client.predict(asked, api_name="/plan")
     assert Request.from_json(told["request"]).steps == 2
     assert told["kind"] == "fits"
     assert re.fullmatch(r"[0-9a-f]{24}\.png", told["request"]["image"])
+    assert told["request"]["last_image"] == told["request"]["image"]
     job = wait(client, client.predict(told["request"], api_name="/render"))
     assert (job["state"], job["percent"], job["error"]) == ("done", 100, None)
     assert job["request"] == told["request"]
@@ -129,7 +131,8 @@ def test_models_say_what_they_make_in_the_words_of_a_request(served: Served) -> 
     client = connect(served.address)
     models = {each["request"]["engine"]: each for each in client.predict(api_name="/models")}
     starter = models["starter"]
-    assert "image" in starter["tasks"]
+    assert {"image", "keyframes"} <= set(starter["tasks"])
+    assert "upscale" in models["ltx-2"]["tasks"]
     plan = client.predict({**starter["request"], "prompt": "a dog"}, api_name="/plan")
     assert plan["request"].items() >= starter["request"].items()
     assert models["wan2.2-5b"]["weights"]
@@ -142,7 +145,9 @@ def test_models_say_what_they_make_in_the_words_of_a_request(served: Served) -> 
         ({"prompt": "a", "colour": "red"}, "Unknown setting 'colour'"),
         ({"prompt": "a", "width": 17}, "multiples of 16"),
         ({"prompt": "a", "image": "/etc/passwd"}, "Send it along"),
+        ({"prompt": "a", "last_image": "/etc/passwd"}, "Send it along"),
         ({"prompt": "a", "image": {"path": "/etc/passwd"}}, "no file that was dropped here"),
+        ({"prompt": "a", "stages": 2}, "engine that can: ltx-2"),
         ({"prompt": "a", "extend": "../studio.db"}, "not in the library"),
         (["a"], "no request"),
     ],

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
+from aiprod_studio.ui.app import drop_partial
 from tests.ui.conftest import Served
 
 PROGRAM = """
@@ -69,3 +73,32 @@ def test_foreign_pages_are_refused(served: Served, headers: dict[str, str]) -> N
 @pytest.mark.parametrize("name", ["studio.db", "form.json", "logs/studio.log"])
 def test_no_file_but_clips_and_pictures_is_served(served: Served, name: str) -> None:
     assert ask(served, f"/gradio_api/file={served.home.as_posix()}/{name}")[0] == 403
+
+
+def test_an_upload_that_broke_off_is_cleared_away_and_a_whole_one_stays(served: Served) -> None:
+    uploads = served.home / "uploads"
+    part = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    body = part + b"picture\r\n--b--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    whole = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    whole.request("POST", "/gradio_api/upload", body, kind)
+    [kept] = json.loads(whole.getresponse().read())
+    whole.close()
+    broken = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    broken.putrequest("POST", "/gradio_api/upload")
+    broken.putheader("Content-Type", kind["Content-Type"])
+    broken.putheader("Content-Length", "1000000")
+    broken.endheaders(part + b"pict")
+    for _ in range(300):
+        left = list(uploads.glob("tmp*"))
+        if left:
+            break
+        time.sleep(0.05)
+    assert len(left) == 1
+    drop_partial(uploads)
+    assert left[0].exists(), "it may still come"
+    broken.close()
+    os.utime(left[0], (0, 0))
+    drop_partial(uploads)
+    assert not left[0].exists()
+    assert Path(kept).read_bytes() == b"picture"

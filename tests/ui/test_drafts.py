@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from aiprod_studio.engines.catalog import find_card
@@ -21,6 +23,15 @@ def test_a_draft_is_small_and_fast_and_keeps_its_shape() -> None:
     assert (draft.prompt, draft.seed, draft.seconds) == (final.prompt, 3, final.seconds)
     odd = complete(Request("a dog", width=272, height=272, steps=2), CARD)
     assert (draft_of(odd, CARD).width, draft_of(odd, CARD).steps) == (272, 2)
+
+
+def test_a_draft_of_two_stages_is_the_first_of_them() -> None:
+    card = find_card("ltx-2")
+    final = complete(Request("a dog", "ltx-2", stages=2), card)
+    draft = draft_of(final, card)
+    assert (draft.width, draft.height, draft.stages, draft.steps) == (768, 512, 1, 8)
+    odd = draft_of(dataclasses.replace(final, width=1120), card)
+    assert complete(odd, card).width == 544
 
 
 def test_the_picked_draft_is_rendered_in_full(bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from aiprod_studio.errors import BadRequest
 from aiprod_studio.types import Request, complete
 from aiprod_studio.ui.form import (
     EXTEND,
+    KEYFRAMES,
     PICTURE,
     Form,
     from_request,
@@ -36,6 +38,13 @@ def test_a_request_goes_through_the_form_unchanged() -> None:
     assert from_request(request).to_request() == request
     longer = Request("weiter", extend="clip.mp4", seconds=0.6)
     assert from_request(longer).to_request() == longer
+    ends = Request("a", "ltx-2", last_image="z.png", stages=2)
+    for whole in (
+        ends,
+        dataclasses.replace(ends, image="a.png"),
+        dataclasses.replace(ends, extend="clip.mp4"),
+    ):
+        assert from_request(whole).to_request() == whole
 
 
 @pytest.mark.parametrize(
@@ -45,6 +54,7 @@ def test_a_request_goes_through_the_form_unchanged() -> None:
         (Form(prompt="a", size="big"), "640x360"),
         (Form(prompt="a", mode=PICTURE), "picture is missing"),
         (Form(prompt="a", mode=EXTEND, image="a.png"), "clip to extend is missing"),
+        (Form(prompt="a", mode=KEYFRAMES, image="a.png"), "last picture is missing"),
         (Form(prompt="a", preset="gone"), "no preset"),
         (Form(prompt="a", seed=1.5), "whole number"),  # type: ignore[arg-type]
     ],
@@ -61,6 +71,7 @@ def test_sizes_are_ones_that_the_engine_renders() -> None:
     for size in found.values():
         width, height = parse_size(size)
         complete(Request("a", width=width, height=height, seconds=longest_seconds(card)), card)
+    assert sizes(find_card("ltx-2"), stages=2)["default"] == "1536x1024"
 
 
 def test_the_form_survives_a_restart(tmp_path: Path) -> None:

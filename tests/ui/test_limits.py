@@ -55,3 +55,5 @@ def test_only_a_picture_of_ones_own_may_be_used(tmp_path: Path) -> None:
     for image in (foreign, link, pictures / "../b.png", pictures / "gone.png", Path("a.png")):
         with pytest.raises(BadRequest, match="not one of yours"):
             limits.check(Request("a dog", image=str(image)), pictures)
+        with pytest.raises(BadRequest, match="not one of yours"):
+            limits.check(Request("a dog", last_image=str(image)), pictures)

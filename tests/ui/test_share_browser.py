@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Browser, expect
 
+from aiprod_studio.ui.texts import Texts
 from tests.ui.conftest import PATIENCE_MS, Shared
 from tests.ui.test_browser import fill_form
 
@@ -42,3 +43,34 @@ def test_a_phone_signs_in_renders_watches_and_signs_out(browser: Browser, shared
     expect(phone.locator(".as-shelf .as-tile")).to_have_count(1)
     phone.get_by_role("button", name="Sign out").click()
     expect(phone.get_by_label("Password")).to_be_visible()
+
+
+def test_every_visitor_reads_their_own_language(browser: Browser, shared: Shared) -> None:
+    """One by the browser's language, one by a choice; the owner's stays as it is."""
+    german, arab = (browser.new_context(locale=locale).new_page() for locale in ("de-DE", "en-GB"))
+    for page in (german, arab):
+        page.set_default_timeout(PATIENCE_MS)
+    german.goto(shared.link.partition("#")[0])
+    expect(german.get_by_role("button", name="Anmelden")).to_be_visible()
+    german.goto("about:blank")
+    german.goto(shared.link)
+    expect(german.locator("#as-plan")).to_contain_text(re.compile("Passt: .* GB, etwa"))
+    assert [tab.inner_text() for tab in german.get_by_role("tab").all()] == [
+        "Erstellen",
+        "Bibliothek",
+    ]
+    arab.goto(shared.link)
+    expect(arab.get_by_role("tab", name="Create")).to_be_visible()
+    arab.get_by_label("Language").select_option("ar")
+    expect(arab.get_by_role("tab", name="المكتبة")).to_be_visible()
+    expect(arab.locator("html")).to_have_attribute("dir", "rtl")
+    expect(arab.locator("#as-board")).to_contain_text(Texts("ar")("ideas.title"))
+    fill = arab.locator("#as-prompt textarea")
+    expect(fill).to_be_editable()
+    arab.get_by_role("button", name=Texts("ar")("create.render"), exact=True).click()
+    expect(arab.get_by_text(Texts("ar")("said.no_prompt"))).to_be_visible()
+    german.reload()
+    expect(german.locator("html")).to_have_attribute("lang", "de")
+    owner = browser.new_context(locale="fr-FR").new_page()
+    owner.goto(shared.owner.address)
+    expect(owner.get_by_role("tab", name="Create")).to_be_visible()

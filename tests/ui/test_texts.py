@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
+from types import ModuleType
 
 import pytest
 
+import aiprod_studio
 import aiprod_studio.ui
-from aiprod_studio.engines.catalog import rows
+from aiprod_studio.engines.catalog import cards, rows
+from aiprod_studio.errors import BadRequest, DoesNotFit
+from aiprod_studio.hardware.imagined import imagine
+from aiprod_studio.hardware.plan import choose_plan
+from aiprod_studio.sentences import Said
 from aiprod_studio.settings import settings
+from aiprod_studio.types import Request
 from aiprod_studio.ui.texts import LANGUAGES, Texts, choose_language, read_texts, text_file
 
-ENGLISH = read_texts("en")
-CODE = "".join(
-    path.read_text(encoding="utf-8") for path in Path(aiprod_studio.ui.__path__[0]).rglob("*.py")
-)
+ENGLISH, GERMAN = read_texts("en"), read_texts("de")
+
+
+def read_code(package: ModuleType) -> str:
+    """Return the source of a package."""
+    files = Path(package.__path__[0]).rglob("*.py")
+    return "".join(path.read_text(encoding="utf-8") for path in files)
+
+
+CODE = read_code(aiprod_studio.ui)
+# The code says them in English; a page that says them otherwise has them in its file.
+SAID = set(re.findall(r'"(said\.\w+)"', read_code(aiprod_studio)))
 
 
 def names(text: str) -> set[str]:
@@ -27,10 +43,10 @@ def names(text: str) -> set[str]:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_language_says_everything(language: str) -> None:
     texts = read_texts(language)
-    assert texts.keys() == ENGLISH.keys()
+    assert texts.keys() == ENGLISH.keys() | (set() if language == "en" else SAID)
     for key, text in texts.items():
         assert text.strip(), key
-        assert names(text) == names(ENGLISH[key]), f"{language} {key}"
+        assert names(text) == names(ENGLISH.get(key) or GERMAN[key]), f"{language} {key}"
 
 
 def test_there_are_many_languages_and_no_file_is_left_out() -> None:
@@ -61,11 +77,10 @@ def test_the_language_is_chosen_and_has_a_direction(monkeypatch: pytest.MonkeyPa
     assert Texts("en")("board.seed", seed=5) == "Seed 5"
 
 
-def test_another_language_is_spoken_at_once_and_told() -> None:
-    say, heard = Texts("en"), []
-    say.turned.append(lambda: heard.append(say("tab.create")))
+def test_another_language_is_spoken_at_once() -> None:
+    say = Texts("en")
     say.turn("de")
-    assert heard == ["Erstellen"]
+    assert say("tab.create") == "Erstellen"
     assert say.language == "de"
 
 
@@ -85,3 +100,36 @@ def test_values_of_several_words_keep_their_order_in_arabic() -> None:
     assert "\u206846 min 35 s\u2069" in Texts("ar")("board.left", time="46 min 35 s")
     assert Texts("ar")("share.password", password="abc-def").endswith("abc-def")
     assert Texts("en")("board.left", time="46 min 35 s") == "46 min 35 s left"
+
+
+def planned() -> Iterator[str]:
+    """Yield what the planner says of every engine on machines from none to many GPUs' memory."""
+    for card in cards().values():
+        for machine in (imagine(gpu, 32) for gpu in (0, 6, 12, 24, 80)):
+            for asked in (Request("a", card.id), Request("a", card.id, width=2048, height=2048)):
+                try:
+                    yield from choose_plan(machine, card, asked).because
+                except (BadRequest, DoesNotFit) as error:
+                    yield str(error)
+    for wrong in ({"prompt": ""}, {"steps": 500}, {"width": 3}, {"prompt": "a" * 3000}):
+        with pytest.raises(BadRequest) as caught:
+            Request(**{"prompt": "a", **wrong})
+        yield str(caught.value)
+
+
+def test_what_the_planner_says_is_said_in_every_language() -> None:
+    told = {said.key: said for said in planned() if isinstance(said, Said)}
+    assert len(told) > 15
+    for language in LANGUAGES:
+        say = Texts(language)
+        for said in told.values():
+            assert (say.tell(said) == said) == (language == "en"), f"{language} {said}"
+
+
+def test_a_sentence_without_a_text_stays_english_and_its_parts_are_told() -> None:
+    say = Texts("de")
+    assert say.tell("no sentence of ours") == "no sentence of ours"
+    assert say.tell(Said("said.unknown", "{count} clips", count=2)) == "2 clips"
+    name = Said("field.steps", "steps")
+    told = Said("said.whole", "{name} is {value:g}; give a whole number.", name=name, value=2.5)
+    assert say.tell(told) == "Schritte ist 2.5; gib eine ganze Zahl an."

@@ -9,16 +9,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aiprod_studio.errors import BadRequest, StudioError
-from aiprod_studio.types import Request
+from aiprod_studio.library.provenance import PICTURES, save_clip
+from aiprod_studio.media.clip import Clip
+from aiprod_studio.types import Plan, Request
 from aiprod_studio.ui.bench import Bench
 from aiprod_studio.ui.board import act, look, queue_clip
 from aiprod_studio.ui.limits import Limits
+from aiprod_studio.ui.tabs.library import again
 from aiprod_studio.ui.visitors import SESSION, Visitors, show_picture, store_upload
 
 LIMITS = Limits(jobs=3, visitors=2)
+PLAN = Plan("cpu", "float32", 48, 32, 5, 1, 0, {"denoise": 1}, 1.0, ())
 
 
 @pytest.fixture
@@ -176,3 +181,27 @@ def test_a_page_belongs_to_who_came_first(visitors: Visitors) -> None:
     assert visitors.claims("abc", "anna")
     assert visitors.claims("abc", "anna")
     assert not visitors.claims("abc", "ben")
+
+
+def test_a_clip_that_is_taken_along_tells_no_folder_and_can_be_made_again(
+    bench: Bench, visitors: Visitors
+) -> None:
+    visitor, anna = sign_in(visitors)
+    picture = anna.home / PICTURES / "cafe.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"picture")
+    clip = anna.gallery.outputs / "dog.mp4"
+    request = Request("a dog", image=str(picture), width=48, height=32, seconds=0.6)
+    save_clip(clip, Clip(np.zeros((5, 32, 48, 3), np.uint8), 8.0), request, PLAN)
+    for folder in (bench.home, bench.gallery.outputs):
+        assert str(folder).encode() not in clip.read_bytes()
+    anna.gallery.scan()
+    assert again(anna, "dog.mp4", "vary") == request
+    # The owner makes it again with a copy of the picture.
+    bench.gallery.scan()
+    own = again(bench, f"visitors/{visitor}/dog.mp4", "vary").image
+    assert own is not None
+    assert Path(own).parent == bench.home / PICTURES
+    assert Path(own).read_bytes() == b"picture"
+    picture.unlink()
+    assert again(bench, f"visitors/{visitor}/dog.mp4", "vary").image == "cafe.png"

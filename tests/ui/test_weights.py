@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aiprod_studio.engines.hub.errors import CorruptFile, GatedRepo
+from aiprod_studio.engines.hub.source import find_source
 from aiprod_studio.engines.hub.survey import this_hub
 from aiprod_studio.errors import BadRequest
+from aiprod_studio.ui.stock import Stock, draw_stock
+from aiprod_studio.ui.texts import Texts
 from aiprod_studio.ui.weights import Task, Ware, Weights
 from tests.loopback_hub import LoopbackHub
 from tests.ui.conftest import BYTES, FILES, REPO, TOTAL
@@ -115,6 +119,18 @@ def test_a_failure_is_kept_until_it_is_put_away(hub: LoopbackHub) -> None:
     assert isinstance(task.error, GatedRepo)
     weights.stop(WARE)
     assert weights.task(WARE) is None
+
+
+def test_a_check_that_failed_is_tried_again_as_a_check(hub: LoopbackHub) -> None:
+    weights, source = Weights(), find_source(WARE.engine)
+    weights.check(WARE)
+    task = wait(weights, lambda task: task is not None and not task.runs)
+    assert task is not None
+    assert (task.phase, task.did) == ("failed", "check")
+    stock = Stock(source.variant(WARE.variant), WARE, None, task)
+    assert 'data-do="check"' in draw_stock(source, stock, Texts("en"))
+    asked = Stock(stock.variant, WARE, None, replace(task, did="get"))
+    assert 'data-do="ask"' in draw_stock(source, asked, Texts("en"))
 
 
 def test_a_button_names_a_ware() -> None:

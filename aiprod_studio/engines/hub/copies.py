@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiprod_studio.engines.hub.cache import digest_of
+from aiprod_studio.engines.hub.cache import RemoteFile, digest_of
 from aiprod_studio.engines.hub.errors import NotDownloaded
 from aiprod_studio.engines.hub.pace import Meter, OnProgress, ShouldStop, heed
 from aiprod_studio.engines.hub.pins import drop_pin
@@ -37,8 +38,8 @@ def verify(
     """Read every file of a survey that is here and compare its digest; raises `Cancelled`."""
     meter, done = Meter(found.present_bytes, on_progress), 0
     lists: dict[str, list[str]] = {"right": [], "damaged": [], "missing": []}
-    for file in found.files:
-        path = found.cache.whole(found.commit, file)
+    for one, file in _files(found):
+        path = one.cache.whole(one.commit, file)
         if path is None:
             lists["missing"].append(file.path)
             continue
@@ -56,10 +57,10 @@ def verify(
 
 def drop_damaged(found: Survey, verdict: Verdict) -> None:
     """Remove the damaged files of a verdict, so that a download fetches them again."""
-    for file in found.files:
+    for one, file in _files(found):
         if file.path in verdict.damaged:
-            with found.cache.locked(file, _refuse_to_wait):
-                found.cache.discard(found.commit, file, everywhere=True)
+            with one.cache.locked(file, _refuse_to_wait):
+                one.cache.discard(one.commit, file, everywhere=True)
 
 
 def remove(found: Survey) -> int:
@@ -69,10 +70,22 @@ def remove(found: Survey) -> int:
     Raises `NotDownloaded` when there is nothing, and `ModelUnavailable` when a file is being
     downloaded at this moment.
     """
-    cache, commit = found.cache, found.commit
-    if not any(cache.whole(commit, file) or cache.part(file).exists() for file in found.files):
+    if not any(
+        one.cache.whole(one.commit, file) or one.cache.part(file).exists()
+        for one, file in _files(found)
+    ):
         raise NotDownloaded(f"{found.source.name} is not on this disk. There is nothing to remove.")
-    freed = 0
+    return sum(_remove(one) for one in found.each)
+
+
+def _files(found: Survey) -> Iterator[tuple[Survey, RemoteFile]]:
+    """Yield every file of a survey and of what comes along, each with its own survey."""
+    return ((one, file) for one in found.each for file in one.files)
+
+
+def _remove(found: Survey) -> int:
+    """Remove the files of one repository and return the bytes freed."""
+    cache, commit, freed = found.cache, found.commit, 0
     for file in found.files:
         with cache.locked(file, _refuse_to_wait):
             freed += cache.discard(commit, file)

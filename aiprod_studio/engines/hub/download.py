@@ -38,21 +38,15 @@ def download(
     `should_stop` says so. Whatever it raises, what has arrived stays for the next start.
     """
     refuse(found)
-    write_pin(found.source, found.variant, found.pin)
     manners = manners or Manners()
     meter = Meter(found.total_bytes, on_progress)
     throttle = Throttle(manners.bytes_per_second)
-    run = _Run(found, manners, meter, throttle, should_stop or (lambda: False))
-    with _explained(found):
-        found.cache.remember(found.variant.revision, found.commit)
-        done = found.present_bytes + found.part_bytes
-        for file in found.files:
-            if file.path not in found.present:
-                done -= size_of(found.cache.part(file))
-                run.obtain(file, done)
-                done += file.size
-            found.cache.place(found.commit, file)
-            meter.set(done, file.path)
+    done = found.present_bytes + found.part_bytes
+    for one in found.each:
+        write_pin(one.source, one.variant, one.pin)
+        run = _Run(one, manners, meter, throttle, should_stop or (lambda: False))
+        with _explained(one):
+            done = run.obtain_all(done)
     return found.folder
 
 
@@ -83,6 +77,19 @@ class _Run:
     meter: Meter
     throttle: Throttle
     should_stop: ShouldStop
+
+    def obtain_all(self, done: int) -> int:
+        """Bring every missing file; `done` bytes of all are here, and how many then is returned."""
+        found = self.found
+        found.cache.remember(found.variant.revision, found.commit)
+        for file in found.files:
+            if file.path not in found.present:
+                done -= size_of(found.cache.part(file))
+                self.obtain(file, done)
+                done += file.size
+            found.cache.place(found.commit, file)
+            self.meter.set(done, file.path)
+        return done
 
     def obtain(self, file: RemoteFile, before: int) -> None:
         """Bring one file into the snapshot; `before` are the bytes here of all others."""

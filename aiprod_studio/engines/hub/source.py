@@ -39,7 +39,8 @@ class Variant:
 
     `tasks` are what it can do (text, image, keyframes, upscale, reference); `gated` says whether
     its owner asks for terms to be accepted on the repository's page. Each of `files` must be
-    there, `maybe` are taken too where they are, `leave` are not taken.
+    there, `maybe` are taken too where they are, `leave` are not taken. The variants of the names
+    in `also` are needed with it, and come along.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Variant:
     files: tuple[str, ...]
     maybe: tuple[str, ...]
     leave: tuple[str, ...]
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,12 @@ class Source:
     variants: tuple[Variant, ...]
     computed_bytes: int
     default_gb: float | None = None
+
+    @property
+    def offered(self) -> tuple[Variant, ...]:
+        """The variants that are downloads of their own: none that only comes along with another."""
+        along = {name for one in self.variants for name in one.also}
+        return tuple(one for one in self.variants if one.name not in along)
 
     def variant(self, name: str | None = None) -> Variant:
         """Return the variant of that name, or the first; raises `BadRequest` if there is none."""
@@ -134,6 +142,7 @@ def _variant(entry: Mapping[str, Any]) -> Variant:
         files=tuple(entry["files"]),
         maybe=tuple(entry.get("maybe", ())),
         leave=tuple(entry.get("leave", ())),
+        also=tuple(entry.get("also", ())),
     )
 
 

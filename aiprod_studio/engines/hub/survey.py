@@ -66,9 +66,11 @@ def this_hub() -> Hub:
 class Survey:
     """Everything about a download before its first byte; sizes are bytes.
 
-    `present` are the paths that are on this disk, in whichever program's download; `part_bytes`
-    have arrived of others; `free_bytes` has the disk of the cache. `access` is open, granted,
-    no token, token refused, not accepted, or local when the Hub was not asked.
+    `present` are the paths of `files` that are on this disk, in whichever program's download;
+    `begun_bytes` have arrived of others; `free_bytes` has the disk of the cache. `access` is open,
+    granted, no token, token refused, not accepted, or local when the Hub was not asked. `also` are
+    the surveys of what the variant needs from elsewhere, as far as it is known; all sizes are of
+    everything together.
     """
 
     source: Source
@@ -77,9 +79,15 @@ class Survey:
     commit: str
     files: tuple[RemoteFile, ...]
     present: frozenset[str]
-    part_bytes: int
+    begun_bytes: int
     free_bytes: int
     access: str
+    also: tuple[Survey, ...] = ()
+
+    @property
+    def each(self) -> tuple[Survey, ...]:
+        """This survey and all that come along."""
+        return (self, *self.also)
 
     @property
     def cache(self) -> RepoCache:
@@ -99,12 +107,17 @@ class Survey:
     @property
     def total_bytes(self) -> int:
         """The size of all files that are needed."""
-        return sum(file.size for file in self.files)
+        return sum(file.size for one in self.each for file in one.files)
 
     @property
     def present_bytes(self) -> int:
         """The size of the files that are whole on this disk."""
-        return sum(file.size for file in self.files if file.path in self.present)
+        return sum(file.size for one in self.each for file in one.files if file.path in one.present)
+
+    @property
+    def part_bytes(self) -> int:
+        """The bytes that have arrived of files that are not whole."""
+        return sum(one.begun_bytes for one in self.each)
 
     @property
     def missing_bytes(self) -> int:
@@ -114,7 +127,8 @@ class Survey:
     @property
     def complete(self) -> bool:
         """Whether every file is whole on this disk, by its size."""
-        return len(self.present) == len(self.files)
+        known = len(self.also) == len(self.variant.also)
+        return known and all(len(one.present) == len(one.files) for one in self.each)
 
 
 def survey(
@@ -154,13 +168,19 @@ def survey(
         digest = (found.lfs.sha256 if found.lfs else found.blob_id) or ""
         files.append(RemoteFile(path, found.size or 0, digest))
     pin = Pin(variant.repo, variant.revision, info.sha or revision, tuple(files))
-    return _look(source, variant, hub, pin, access)
+    also = tuple(
+        survey(source, source.variant(name), hub, update, manners, should_stop)
+        for name in variant.also
+    )
+    return _look(source, variant, hub, pin, access, also)
 
 
 def local_survey(source: Source, variant: Variant, hub: Hub) -> Survey | None:
     """Return what is on this disk without asking the Hub, or None when it is not known."""
     pin = read_pin(source, variant) or adopt(variant, RepoCache(hub.cache, variant.repo))
-    return _look(source, variant, hub, pin, "local") if pin else None
+    others = (local_survey(source, source.variant(name), hub) for name in variant.also)
+    also = tuple(one for one in others if one)
+    return _look(source, variant, hub, pin, "local", also) if pin else None
 
 
 def refuse(found: Survey) -> None:
@@ -171,6 +191,18 @@ def refuse(found: Survey) -> None:
     licences.require(found.source)
     if found.complete:
         return
+    for one in found.each:
+        _refuse_access(one)
+    if found.missing_bytes + RESERVE_BYTES > found.free_bytes:
+        raise DiskFull(
+            f"{found.source.name} needs {gigabytes(found.missing_bytes)} more and the disk of "
+            f"{found.hub.cache} has {gigabytes(found.free_bytes)} free. Free some space, or set "
+            "HF_HOME to a folder on another disk."
+        )
+
+
+def _refuse_access(found: Survey) -> None:
+    """Raise `BadToken` or `GatedRepo` when the files of one repository may not be read."""
     page = f"{found.hub.endpoint}/{found.variant.repo}"
     if found.access == "token refused":
         raise BadToken(
@@ -182,12 +214,6 @@ def refuse(found: Survey) -> None:
         raise GatedRepo(
             f"{found.variant.repo} asks for its terms to be accepted. {unlock(page, token)}"
         )
-    if found.missing_bytes + RESERVE_BYTES > found.free_bytes:
-        raise DiskFull(
-            f"{found.source.name} needs {gigabytes(found.missing_bytes)} more and the disk of "
-            f"{found.hub.cache} has {gigabytes(found.free_bytes)} free. Free some space, or set "
-            "HF_HOME to a folder on another disk."
-        )
 
 
 def gigabytes(size: float) -> str:
@@ -195,7 +221,14 @@ def gigabytes(size: float) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
-def _look(source: Source, variant: Variant, hub: Hub, pin: Pin, access: str) -> Survey:
+def _look(
+    source: Source,
+    variant: Variant,
+    hub: Hub,
+    pin: Pin,
+    access: str,
+    also: tuple[Survey, ...],
+) -> Survey:
     """Return the survey of the files of `pin` with what of them is on this disk."""
     cache = RepoCache(hub.cache, variant.repo)
     present = {file.path for file in pin.files if cache.whole(pin.commit, file)}
@@ -211,6 +244,7 @@ def _look(source: Source, variant: Variant, hub: Hub, pin: Pin, access: str) -> 
         parts,
         hub.free_bytes,
         access,
+        also,
     )
 
 

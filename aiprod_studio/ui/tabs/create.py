@@ -8,47 +8,38 @@ from typing import Any
 
 import gradio as gr
 
-from aiprod_studio.engines.catalog import cards, find_card
+from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest
-from aiprod_studio.library.presets import preset_files
-from aiprod_studio.library.provenance import read_request
-from aiprod_studio.types import ModelCard
+from aiprod_studio.library.provenance import find_files, read_request
 from aiprod_studio.ui.bench import ASKED, STEADY, Bench, Page, html_block
 from aiprod_studio.ui.board import act, look, predict, queue_clip
 from aiprod_studio.ui.cards import NAME, draw_board, draw_head, draw_plan, draw_trouble
 from aiprod_studio.ui.drafts import queue_drafts
+from aiprod_studio.ui.fields import NAMES, fit_fields, lay_form, mode_choices
 from aiprod_studio.ui.form import (
-    EXTEND,
-    MOST_DRAFTS,
-    PICTURE,
+    FILES,
     PICTURES,
-    TEXT,
     Form,
     from_request,
     keep_file,
     load_form,
     longest_seconds,
     save_form,
-    sizes,
 )
 from aiprod_studio.ui.media import locate_absolute
-from aiprod_studio.ui.texts import Texts
 from aiprod_studio.ui.theme import read_script
 from aiprod_studio.ui.verdict import Verdict, judge
 from aiprod_studio.ui.visitors import show_picture
 
 REFRESH_SECONDS = 1.0
 FORM = "form.json"
-# The fields that hold a file, and the mode that each belongs to.
-FILES = {"image": PICTURE, "extend": EXTEND}
-NAMES = tuple(field.name for field in dataclasses.fields(Form))
 
 
 def build(bench: Bench, page: Page) -> None:
     """Lay out the tab and connect it."""
     with gr.Row(elem_classes="as-columns"):
         with gr.Column(scale=5, min_width=320, elem_classes="as-panel"):
-            form = _lay_form(bench.say)
+            form = lay_form(bench.say)
             plan = html_block("as-plan")
             with gr.Row(elem_classes="as-go"):
                 render = gr.Button(
@@ -65,116 +56,10 @@ def build(bench: Bench, page: Page) -> None:
     _connect_board(bench, page, board, render, drafts)
 
 
-def _lay_form(say: Texts) -> dict[str, Any]:
-    """Lay out the form and return its components by the names of the fields, in their order."""
-    card = find_card(Form().engine)
-    engines = [(each.name, each.id) for each in cards().values()]
-    found: dict[str, Any] = {}
-    found["prompt"] = gr.Textbox(
-        label=say("field.prompt"),
-        placeholder=say("create.placeholder"),
-        lines=3,
-        max_lines=12,
-        elem_id="as-prompt",
-        interactive=False,  # until the form is back, so that it cannot overwrite what is typed
-    )
-    found |= _lay_start(say)
-    with gr.Row():
-        found["engine"] = gr.Dropdown(
-            engines, value=card.id, label=say("field.engine"), min_width=140
-        )
-        found["preset"] = gr.Dropdown(
-            _presets(say), value="default", label=say("field.preset"), min_width=140
-        )
-    with gr.Row():
-        found["size"] = gr.Dropdown(
-            _size_choices(card, say),
-            label=say("field.size"),
-            allow_custom_value=True,
-            min_width=140,
-        )
-        found["seed"] = gr.Number(
-            label=say("field.seed"),
-            placeholder=say("create.random"),
-            precision=0,
-            minimum=0,
-            min_width=140,
-        )
-    with gr.Row():
-        found["seconds"] = gr.Slider(
-            0.2,
-            longest_seconds(card),
-            value=card.default_seconds,
-            step=0.1,
-            label=say("field.seconds"),
-            buttons=[],
-            min_width=140,
-        )
-        found["drafts"] = gr.Slider(
-            1, MOST_DRAFTS, value=4, step=1, label=say("field.drafts"), buttons=[], min_width=140
-        )
-    with gr.Accordion(say("create.advanced"), open=False), gr.Row():
-        found |= _lay_advanced(say)
-    return {name: found[name] for name in NAMES}
-
-
-def _lay_start(say: Texts) -> dict[str, Any]:
-    """Lay out what a clip starts from, and return it by the names of the fields."""
-    modes = [
-        (say("mode.text"), TEXT),
-        (say("mode.picture"), PICTURE),
-        (say("mode.extend"), EXTEND),
-    ]
-    return {
-        "mode": gr.Radio(modes, value=TEXT, label=say("field.mode"), elem_id="as-mode"),
-        "image": gr.Image(
-            type="filepath",
-            label=say("field.image"),
-            sources=["upload", "clipboard"],
-            height=220,
-            visible=False,
-            elem_id="as-image",
-        ),
-        "extend": gr.Video(
-            label=say("field.extend"),
-            sources=["upload"],
-            height=220,
-            visible=False,
-            elem_id="as-extend",
-        ),
-    }
-
-
-def _lay_advanced(say: Texts) -> dict[str, Any]:
-    """Lay out what few people change, and return it by the names of the fields."""
-    unset = say("create.as_preset")
-    return {
-        "steps": gr.Number(label=say("field.steps"), placeholder=unset, precision=0),
-        "guidance": gr.Number(label=say("field.guidance"), placeholder=unset),
-        "fps": gr.Number(label=say("field.fps"), placeholder=unset),
-        "audio": gr.Checkbox(value=True, label=say("field.audio")),
-    }
-
-
-def _presets(say: Texts) -> list[tuple[str, str]]:
-    """Return the presets as choices; those that are shipped have a name in every language."""
-    shipped = {"default", "draft", "fast", "quality"}
-    return [(say(f"preset.{n}") if n in shipped else n, n) for n in sorted(preset_files())]
-
-
-def _size_choices(card: ModelCard, say: Texts, mode: str = TEXT) -> list[tuple[str, str]]:
-    """Return the sizes; the first stands for "as the preset, the engine or the clip says"."""
-    found = [
-        (f"{say(f'shape.{shape}')} {size.replace('x', ' × ')}", size)
-        for shape, size in sizes(card).items()
-    ]
-    return [(say("shape.clip"), ""), *found] if mode == EXTEND else [(found[0][0], ""), *found[1:]]
-
-
 def _fill(form: Form, bench: Bench) -> list[Any]:
     """Return the updates that put `form` on the page, in the order of its fields."""
-    image, extend = (_find_file(file, bench) for file in (form.image, form.extend))
-    form = dataclasses.replace(form, image=image, extend=extend)
+    files: dict[str, Any] = {name: _find_file(getattr(form, name), bench) for name in FILES}
+    form = dataclasses.replace(form, **files)
     try:
         card = find_card(form.engine)
     except BadRequest:
@@ -183,13 +68,12 @@ def _fill(form: Form, bench: Bench) -> list[Any]:
     most = longest_seconds(card)
     updates["prompt"] = gr.update(value=form.prompt, interactive=True)
     updates["engine"] = gr.update(value=card.id)
-    choices = _size_choices(card, bench.say, form.mode)
-    updates["size"] = gr.update(choices=choices, value=form.size)
     updates["seconds"] = gr.update(
         maximum=most, value=min(form.seconds or card.default_seconds, most)
     )
-    for name, mode in FILES.items():
-        updates[name] = gr.update(value=getattr(form, name), visible=form.mode == mode)
+    # What the engine cannot do wins over what the form says.
+    for name, fitting in fit_fields(card, form.mode, form.refined, bench.say).items():
+        updates[name] = updates[name] | fitting
     return list(updates.values())
 
 
@@ -240,17 +124,6 @@ def _connect_form(
         own = bench.asked_by(request)
         return _fill(load_form(own.home / FORM), own)
 
-    def choose_mode(mode: str, engine: str) -> list[Any]:
-        shown = [gr.update(visible=mode == own) for own in FILES.values()]
-        return [*shown, gr.update(choices=_size_choices(find_card(engine), bench.say, mode))]
-
-    def choose_engine(engine: str, mode: str) -> list[Any]:
-        card = find_card(engine)
-        most = longest_seconds(card)
-        choices = _size_choices(card, bench.say, mode)
-        value = min(card.default_seconds, most)
-        return [gr.update(choices=choices, value=""), gr.update(maximum=most, value=value)]
-
     # The head changes when the machine becomes known, and with it the verdict.
     gr.on(
         [component.change for component in (*page.form, page.head)],
@@ -260,21 +133,47 @@ def _connect_form(
         trigger_mode="always_last",
         **ASKED,
     )
-    form["engine"].input(
-        bench.told(choose_engine),
-        [form["engine"], form["mode"]],
-        [form["size"], form["seconds"]],
-        **ASKED,
-    )
-    form["mode"].change(
-        bench.told(choose_mode),
-        [form["mode"], form["engine"]],
-        [*(form[name] for name in FILES), form["size"]],
-        **ASKED,
-    )
+    _connect_engine(bench, form)
     page.blocks.load(bench.told(restore), None, page.form, **ASKED).then(
         None, js="() => document.querySelector('#as-prompt textarea').focus()"
     ).then(bench.told(weigh), page.form, [plan, drafts], **ASKED)
+
+
+def _connect_engine(bench: Bench, form: dict[str, Any]) -> None:
+    """Show of the form what its engine and its mode have."""
+    fitted = [*FILES, "mode", "refined", "size"]
+
+    def fit(engine: str, mode: str, refined: bool) -> list[Any]:
+        updates = fit_fields(find_card(engine), mode, refined, bench.say)
+        return [updates[name] for name in fitted]
+
+    def choose_engine(engine: str, mode: str, refined: bool, seconds: float) -> list[Any]:
+        card = find_card(engine)
+        most = longest_seconds(card)
+        updates = fit_fields(card, mode, refined, bench.say, sent=mode)
+        updates["size"] |= {"value": ""}
+        # What was sent before must still be a value, until `settle`.
+        length = gr.update(maximum=max(most, seconds), value=min(card.default_seconds, most))
+        return [*(updates[name] for name in fitted), length]
+
+    def settle(engine: str) -> list[Any]:
+        card = find_card(engine)
+        return [
+            gr.update(choices=mode_choices(card, bench.say)),
+            gr.update(maximum=longest_seconds(card)),
+        ]
+
+    def choose_stages(engine: str, mode: str, refined: bool) -> list[Any]:
+        *updates, size = fit(engine, mode, refined)
+        return [*updates, size | {"value": ""}]
+
+    asked = [form[name] for name in ("engine", "mode", "refined")]
+    shown = [form[name] for name in fitted]
+    form["engine"].input(
+        bench.told(choose_engine), [*asked, form["seconds"]], [*shown, form["seconds"]], **ASKED
+    ).then(bench.told(settle), form["engine"], [form["mode"], form["seconds"]], **ASKED)
+    form["mode"].input(bench.told(fit), asked, shown, **ASKED)
+    form["refined"].input(bench.told(choose_stages), asked, shown, **ASKED)
 
 
 def _connect_board(
@@ -320,7 +219,7 @@ def _connect_board(
 
     def take_clip(request: gr.Request, event: gr.EventData) -> list[Any]:
         own = bench.asked_by(request)
-        found = read_request(uploaded(event.path, own.uploads))
+        found = find_files(read_request(uploaded(event.path, own.uploads)), own.home / PICTURES)
         gr.Info(bench.say("create.restored"), title=NAME, duration=4)
         return [gr.update(selected="create"), *page.fill(from_request(found), own)]
 

@@ -13,7 +13,8 @@ import gradio as gr
 
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.library.gallery import Entry, Query, since_days
-from aiprod_studio.types import Request
+from aiprod_studio.library.provenance import find_files
+from aiprod_studio.types import FILES, Request
 from aiprod_studio.ui.bench import ASKED, Bench, Page, html_block
 from aiprod_studio.ui.board import queue_clip
 from aiprod_studio.ui.cards import NAME
@@ -21,6 +22,7 @@ from aiprod_studio.ui.form import PICTURES, from_request, keep_file
 from aiprod_studio.ui.texts import Texts
 from aiprod_studio.ui.theme import read_script
 from aiprod_studio.ui.tiles import draw_comparison, draw_details, draw_shelf, draw_undo
+from aiprod_studio.ui.visitors import FOLDER
 
 PAGE = 24
 VARIATIONS = 3
@@ -199,13 +201,36 @@ def _connect_clips(bench: Bench, page: Page, layout: Layout) -> None:
 def again(bench: Bench, name: str, do: str) -> Request:
     """Return the request that made a clip, or to "extend" it that of one which goes on from it."""
     entry = bench.gallery.entry(name)
-    made = Request.from_json(entry.settings["request"])
+    made = _with_files(Request.from_json(entry.settings["request"]), name, bench)
     if do != "extend":
         return made
     clip = keep_file(str(entry.path), bench.home / PICTURES)
     return dataclasses.replace(
-        made, extend=clip, image=None, width=None, height=None, fps=None, seed=None
+        made,
+        extend=clip,
+        image=None,
+        last_image=None,
+        width=None,
+        height=None,
+        fps=None,
+        seed=None,
     )
+
+
+def _with_files(made: Request, name: str, bench: Bench) -> Request:
+    """Return the request that made a clip with its pictures; a visitor's are copied to the owner's.
+
+    What is a visitor's lies below the same folder in the data as in the outputs.
+    """
+    kept, parts = bench.home / PICTURES, Path(name).parts
+    if parts[0] != FOLDER:
+        return find_files(made, kept)
+    theirs = find_files(made, bench.home.joinpath(*parts[:2]) / PICTURES)
+    files = {each: getattr(theirs, each) for each in FILES}
+    copies: dict[str, Any] = {
+        each: keep_file(file, kept) for each, file in files.items() if file != getattr(made, each)
+    }
+    return dataclasses.replace(theirs, **copies)
 
 
 def _connect_tray(bench: Bench, layout: Layout, compare: gr.Button, clear: gr.Button) -> None:
