@@ -14,7 +14,7 @@ from aiprod_studio.models.audio_vae import AudioVAE
 from aiprod_studio.models.backbone import Backbone
 from aiprod_studio.models.text_encoder import TextEncoder
 from aiprod_studio.models.tokens import PADDING
-from aiprod_studio.models.upscaler import FACTOR
+from aiprod_studio.models.upscaler import FACTOR, TAPS, Upscaler
 from aiprod_studio.models.video_vae import SPACE_FACTOR, VideoVAE, fold_patches
 from aiprod_studio.training.concepts import concept_table
 from aiprod_studio.training.data import Rows
@@ -73,7 +73,7 @@ def decoder_loss(decoder: nn.Module, vae: VideoVAE, backbone: Backbone, rows: Ro
 
 
 def upscaler_loss(upscaler: nn.Module, rows: Rows) -> Tensor:
-    """Return the error of frames that the upscaler makes of the same ones at half the size.
+    """Return the squared error of frames that the upscaler makes of the same at half the size.
 
     Rows: `video` `[B, 3, T, H, W]` in -1…1, and where it is known the coverage `subject`.
     """
@@ -81,22 +81,26 @@ def upscaler_loss(upscaler: nn.Module, rows: Rows) -> Tensor:
     frames = video.transpose(1, 2).flatten(0, 1)
     with lower_precision(video):
         seen = upscaler(F.avg_pool2d(frames, FACTOR)).float()
-    return _frame_error(
-        seen.unflatten(0, (video.shape[0], -1)).transpose(1, 2), video, rows.get("subject")
-    )
+    off = seen.unflatten(0, (video.shape[0], -1)).transpose(1, 2) - video
+    loss: Tensor = (off.square() * _weight(video, rows.get("subject"))).mean()
+    return loss
 
 
 def _frame_error(seen: Tensor, video: Tensor, subject: Tensor | None) -> Tensor:
     """Return the absolute error of frames and of their edges, heavier inside the subject."""
-    weight = torch.ones_like(video[:, :1])
-    if subject is not None:
-        weight = weight + SUBJECT_WEIGHT * subject.unsqueeze(1)
+    weight = _weight(video, subject)
     off = seen - video
     loss = (off.abs() * weight).mean()
     for axis in (3, 4):
         inner = weight.narrow(axis, 1, weight.shape[axis] - 1)
         loss = loss + EDGE_WEIGHT * (off.diff(dim=axis).abs() * inner).mean()
     return loss
+
+
+def _weight(video: Tensor, subject: Tensor | None) -> Tensor:
+    """Return what a pixel counts `[B, 1, T, H, W]`: more inside the subject, where it is known."""
+    weight = torch.ones_like(video[:, :1])
+    return weight if subject is None else weight + SUBJECT_WEIGHT * subject.unsqueeze(1)
 
 
 def audio_vae_loss(vae: AudioVAE, rows: Rows) -> Tensor:
@@ -231,6 +235,20 @@ def start_from_components(vae: VideoVAE, video: Tensor) -> None:
         inward.bias.copy_(-(centre @ (axes / spread)))
         outward.weight.copy_((axes * spread)[:, :, None, None, None])
         outward.bias.copy_(centre)
+
+
+def start_from_least_squares(upscaler: Upscaler, video: Tensor) -> None:
+    """Let the linear filters begin as the best ones for half of the frames `[B, 3, T, H, W]`.
+
+    They are set on the processor, before training begins.
+    """
+    frames = video.transpose(1, 2).flatten(0, 2).unsqueeze(1)
+    half = F.avg_pool2d(frames, FACTOR)
+    seen = F.unfold(F.pad(half, [TAPS // 2] * 4, mode="replicate"), TAPS).transpose(0, 1).flatten(1)
+    wanted = F.pixel_unshuffle(frames, FACTOR).transpose(0, 1).flatten(1)
+    found = torch.linalg.lstsq((seen @ seen.T).double(), (seen @ wanted.T).double()).solution
+    with torch.no_grad():
+        upscaler.short.weight.copy_(found.T.view_as(upscaler.short.weight))
 
 
 def fit_latent_scale(vae: VideoVAE, batches: list[Tensor]) -> None:

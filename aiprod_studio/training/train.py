@@ -22,7 +22,7 @@ from aiprod_studio.training.checkpoints import read_state
 from aiprod_studio.training.curriculum import NETWORKS
 from aiprod_studio.training.family import build_networks
 from aiprod_studio.training.loop import Stopped, Task, fit, listening
-from aiprod_studio.training.losses import Pupil, start_from_components
+from aiprod_studio.training.losses import Pupil, start_from_components, start_from_least_squares
 from aiprod_studio.training.order import Order, open_parser, read_order
 from aiprod_studio.training.page import NAME as PAGE
 from aiprod_studio.training.page import read_progress, write_page
@@ -69,6 +69,8 @@ def train(order: Order) -> Path:
 
     _teach(order, "decoder", video_vae.decoder, finish)
     assert networks.upscaler is not None
+    if not (order.folder / "upscaler.pt").exists():
+        start_from_least_squares(networks.upscaler, some_video(order, 0, 1))
     upscaler = _teach(order, "upscaler", networks.upscaler, upscaler_task)
     learnt = Networks(pupil.backbone, video_vae, audio_vae, text_encoder)
     if (order.folder / "upscaler.pt").exists():

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from aiprod_studio.models.upscaler import FACTOR, Upscaler, UpscalerConfig
 from aiprod_studio.training.curriculum import Phase
 from aiprod_studio.training.data import seeded
 from aiprod_studio.training.family import build_networks
@@ -12,6 +14,7 @@ from aiprod_studio.training.losses import (
     fit_latent_scale,
     peak_ratio,
     start_from_components,
+    start_from_least_squares,
 )
 from aiprod_studio.training.scenes import SceneSize, make_scenes
 from aiprod_studio.training.source import Ground
@@ -86,3 +89,18 @@ def test_the_backbone_learns_from_pictures_and_from_clips_with_sound(networks, g
     task = backbone_task(ground("backbone"), Pupil(networks.backbone), teachers)
     assert len(task.held_out()) == 2
     assert learns(task, 60)
+
+
+def test_linear_filters_begin_better_than_interpolation():
+    video = make_scenes(48, SIZE, seeded(1)).video
+    unseen = make_scenes(8, SIZE, seeded(2)).video[:, :, 0]
+    upscaler = Upscaler(UpscalerConfig(width=8, blocks=1))
+    start_from_least_squares(upscaler, video)
+    half = F.avg_pool2d(unseen, FACTOR)
+    smooth = F.interpolate(half, scale_factor=FACTOR, mode="bicubic", align_corners=False)
+    with torch.no_grad():
+        errors = [(seen - unseen).square().mean() for seen in (upscaler(half), smooth)]
+    assert errors[0] < 0.9 * errors[1]
+    assert torch.allclose(
+        upscaler.short.weight.sum(dim=(1, 2, 3)), torch.ones(FACTOR**2), atol=0.02
+    )
