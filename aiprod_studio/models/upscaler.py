@@ -60,7 +60,8 @@ class Upscaler(nn.Module):
         self.inward = nn.Conv2d(cell, config.width, 3, padding=1)
         self.blocks = nn.Sequential(*(Block(config.width) for _ in range(config.blocks)))
         self.outward = nn.Conv2d(config.width, cell * FACTOR**2, 3, padding=1)
-        nn.init.zeros_(self.outward.weight)
+        for values in self.outward.parameters():
+            nn.init.zeros_(values)
         with torch.no_grad():
             self.short.weight.zero_()[:, :, TAPS // 2, TAPS // 2] = 1  # repeats each pixel
 
