@@ -11,13 +11,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from aiprod_studio import __version__
 from aiprod_studio.engines.engine import Frame, Latents
+from aiprod_studio.engines.tensors import write_tensors
 from aiprod_studio.errors import StudioError
-from aiprod_studio.media.files import replacing
 from aiprod_studio.sampling.solvers import Point
 
 log = logging.getLogger(__name__)
@@ -75,12 +74,11 @@ class Trail:
         """Write the file whole; what cannot be kept costs time after a kill, not the clip."""
         if self.folder is None:
             return
-        whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        whole = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
         facts = {**facts, "mark": mark, "made_by": _maker()}
         try:
-            with replacing(self.folder / self.name) as temporary:
-                save_file(whole, temporary, metadata=facts)
-        except (StudioError, SafetensorError) as error:
+            write_tensors(self.folder / self.name, whole, facts)
+        except StudioError as error:
             log.warning("The latents of this clip are not kept: %s", error)
         self._kept = time.monotonic()
 
