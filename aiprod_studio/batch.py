@@ -20,8 +20,7 @@ from typing import Any
 
 from aiprod_studio.errors import BadRequest, MediaError, StudioError
 from aiprod_studio.media.files import explain
-from aiprod_studio.types import FILES as FILES
-from aiprod_studio.types import Plan, Request
+from aiprod_studio.types import FILES, Plan, Request
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Request))
 IMAGES = ("image", "last_image")

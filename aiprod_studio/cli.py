@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from aiprod_studio import __version__
 from aiprod_studio.batch import (
-    FILES,
     Job,
     Line,
     check_images,
@@ -41,7 +40,7 @@ from aiprod_studio.report import (
     write_line,
 )
 from aiprod_studio.settings import settings
-from aiprod_studio.types import Progress, Record
+from aiprod_studio.types import FILES, Progress, Record
 
 if TYPE_CHECKING:
     from aiprod_studio.studio import Studio

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,9 +47,14 @@ class Networks:
     upscaler: Upscaler | None = None
 
 
-def save_bundle(path: Path, networks: Networks, parts: Sequence[str] = tuple(_KINDS)) -> None:
+def save_bundle(
+    path: Path, networks: Networks, parts: Sequence[str] = tuple(_KINDS), weights: str = ""
+) -> None:
     """Write the networks, or some `parts` of them, small: weight matrices of `_EIGHT_BIT` parts as
     int8 with a scale per row, all else as 16-bit floats; raises as `write_tensors` does.
+
+    Of a part that stands in for another, only the weights need to be there that differ: those whose
+    name the regular expression `weights` finds.
     """
     tensors = {}
     configs = {}
@@ -57,6 +64,8 @@ def save_bundle(path: Path, networks: Networks, parts: Sequence[str] = tuple(_KI
             continue
         configs[part] = dataclasses.asdict(network.config)  # type: ignore[call-overload]
         for name, value in network.state_dict().items():
+            if not re.search(weights, name):
+                continue
             if part in _EIGHT_BIT and value.ndim > 1:
                 scale = value.flatten(1).abs().amax(dim=1).clamp(min=1e-8) / 127
                 rows = value / scale.view(-1, *[1] * (value.ndim - 1))
@@ -72,51 +81,69 @@ def save_bundle(path: Path, networks: Networks, parts: Sequence[str] = tuple(_KI
 def load_bundle(path: Path, device: str = "cpu") -> Networks:
     """Read a bundle as float32 networks on `device`; `ModelUnavailable` when it is not one.
 
-    A part in a file of its own beside it, `<bundle>.<part>.safetensors`, stands in for its own: so
-    one network can be replaced without all of them.
+    A file beside it, `<bundle>.<part>.safetensors`, stands in for a part, or for those of its
+    weights that it holds: so a network can be replaced without all of them.
     """
-    files = {part: path.with_suffix(f".{part}.safetensors") for part in _KINDS}
-    alone = {part for part, file in files.items() if file.exists()}
-    networks = _load_file(path, device, set(_KINDS) - alone)
-    for part in alone:
-        networks |= _load_file(files[part], device, {part})
+    networks: dict[str, Any] = {}
+    with ExitStack() as opened:
+        whole = _File(path, device, opened)
+        for part in _KINDS:
+            beside = path.with_suffix(f".{part}.safetensors")
+            files = [_File(beside, device, opened)] if beside.exists() else []
+            networks |= _build(part, [*files, whole])
     return Networks(**networks)
 
 
-def _load_file(path: Path, device: str, wanted: set[str]) -> dict[str, Any]:
-    """Return the wanted networks in a file by name, each read and widened by itself."""
-    try:
-        with safe_open(path, "pt", device=device) as file:
-            header = file.metadata() or {}
+class _File:
+    """An open file of networks; raises `ModelUnavailable` for what cannot be read of it."""
+
+    def __init__(self, path: Path, device: str, opened: ExitStack) -> None:
+        self.path = path
+        with self._told():
+            self.tensors: Any = opened.enter_context(safe_open(path, "pt", device=device))
+            header = self.tensors.metadata() or {}
             if header.get("format") != FORMAT:
                 raise ModelUnavailable(
                     f"{path.name} holds no {FORMAT} networks. Choose a file made by this studio."
                 )
-            configs = json.loads(header["config"])
-            parts = wanted & configs.keys()
-            return {part: _build(part, configs[part], file) for part in parts}
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ModelUnavailable(
-            f"The weights in {path} cannot be read ({error}). Install the studio again, or choose "
-            "another engine."
-        ) from error
+            self.configs: dict[str, dict[str, Any]] = json.loads(header["config"])
+            self.names = frozenset(self.tensors.keys())
+
+    def read(self, name: str) -> torch.Tensor:
+        """Return a stored tensor as float32, int8 rows multiplied by their scales."""
+        with self._told():
+            stored: torch.Tensor = self.tensors.get_tensor(name)
+            if stored.dtype != torch.int8:
+                return stored.float()
+            scale: torch.Tensor = self.tensors.get_tensor(name + _SCALE)
+        return stored.float() * scale.view(-1, *[1] * (stored.ndim - 1))
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+            raise ModelUnavailable(
+                f"The weights in {self.path} cannot be read ({error}). Install the studio again, "
+                "or choose another engine."
+            ) from error
 
 
-def _build(part: str, values: dict[str, Any], file: Any) -> Any:
-    """Build one network without allocating it twice and give it its weights."""
+def _build(part: str, files: Sequence[_File]) -> dict[str, Any]:
+    """Build one network without allocating it twice; the first file that holds a weight gives it.
+
+    There is none where no file tells its size.
+    """
+    sizes = [file.configs[part] for file in files if part in file.configs]
+    if not sizes:
+        return {}
     kind, config_kind = _KINDS[part]
-    frozen = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    frozen = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes[0].items()}
     with torch.device("meta"):
         network = kind(config_kind(**frozen))
-    own = {name: _read(file, f"{part}.{name}") for name in network.state_dict()}
-    network.load_state_dict(own, assign=True)
-    return network.requires_grad_(False).eval()
-
-
-def _read(file: Any, name: str) -> torch.Tensor:
-    """Return a stored tensor as float32, int8 rows multiplied by their scales."""
-    stored: torch.Tensor = file.get_tensor(name)
-    if stored.dtype != torch.int8:
-        return stored.float()
-    scale: torch.Tensor = file.get_tensor(name + _SCALE)
-    return stored.float() * scale.view(-1, *[1] * (stored.ndim - 1))
+    weights = {}
+    for name in network.state_dict():
+        stored = f"{part}.{name}"
+        weights[name] = next((f for f in files if stored in f.names), files[-1]).read(stored)
+    network.load_state_dict(weights, assign=True)
+    return {part: network.requires_grad_(False).eval()}

@@ -29,6 +29,7 @@ from aiprod_studio.models.audio_vae import SAMPLE_RATE, latent_count
 from aiprod_studio.models.text_encoder import tokenise
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
 from aiprod_studio.sampling.guidance import guided
+from aiprod_studio.sampling.noise import carry_noise
 from aiprod_studio.sampling.schedules import shifted
 from aiprod_studio.sampling.solvers import Point, sample_multistep
 from aiprod_studio.sampling.tiling import Tiling, decode_stream
@@ -123,6 +124,9 @@ class NativeParts(Batching):
                 starts[0].done, torch.stack(x).to(self.device), torch.stack(clean).to(self.device)
             )
         noise = torch.stack([_noise(one, sum(sizes)) for one in requests]).to(self.device)
+        first, *rest = split(noise)
+        first = carry_noise(first, self.networks.backbone.config.carried)
+        noise = torch.cat([part.flatten(1) for part in (first, *rest)], dim=1)
         model, times = guided(predict, like.guidance), shifted(steps, _SHIFT)
         with torch.inference_mode():
             video, audio = split(sample_multistep(model, noise, times, tell, start))

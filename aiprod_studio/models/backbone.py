@@ -19,7 +19,11 @@ PATTERN = "ACAACAAC"  # five of attention, three of convolution
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """Latent channels of picture and sound, the text's width, and how wide and deep it is."""
+    """Latent channels of picture and sound, the text's width, and how wide and deep it is.
+
+    `carried` is how the noise that it learnt to clear goes on from one latent frame to the next
+    (`sampling.noise.carry_noise`).
+    """
 
     video_channels: int = 64
     audio_channels: int = 16
@@ -27,16 +31,17 @@ class BackboneConfig:
     width: int = 320
     heads: int = 5
     periods: int = 1
+    carried: float = 0.0
 
     @classmethod
     def starter(cls) -> BackboneConfig:
         """Return the size that a laptop's processor runs."""
-        return cls()
+        return cls(carried=0.8)
 
     @classmethod
     def base(cls) -> BackboneConfig:
         """Return the specification's size: 48 blocks of width 768, about 280 M parameters."""
-        return cls(256, 64, 768, 768, 12, 6)
+        return cls(256, 64, 768, 768, 12, 6, 0.8)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ What `[everywhere]` says holds for each phase that says nothing else.
 from __future__ import annotations
 
 import dataclasses
+import re
 import tomllib
 import typing
 from dataclasses import dataclass, field
@@ -39,7 +40,8 @@ class Exercise:
     that show `picture_batch` single frames. Scenes have `frames` (0: the phase's), and `window`
     pixels a side are cut around the subject (0: the whole frame); of the backbone's only the single
     frames. A scene is drawn about `reuse` times while it is among the last `room`. `whole_world`
-    shows everything, whatever the phase.
+    shows everything, whatever the phase. Only weights whose name the regular expression `learns`
+    finds are moved ("": all).
     """
 
     steps: int
@@ -55,6 +57,7 @@ class Exercise:
     reuse: int = 3
     room: int = 512
     whole_world: bool = False
+    learns: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,10 @@ def _check_exercise(exercise: Exercise, size: SceneSize, where: str) -> None:
         raise BadRequest(f"{where}: use at least 1 for steps, batch, reuse and room.")
     if exercise.share <= 0 or exercise.rate <= 0:
         raise BadRequest(f"{where}: use a share and a rate above 0.")
+    try:
+        re.compile(exercise.learns)
+    except re.error as error:
+        raise BadRequest(f"{where}: learns is no regular expression ({error}).") from error
     if not 0 <= exercise.pictures <= 1 or (exercise.pictures and exercise.picture_batch < 1):
         raise BadRequest(f"{where}: pictures is a share from 0 to 1 with a picture_batch.")
 

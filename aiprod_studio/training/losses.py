@@ -25,6 +25,7 @@ KL_WEIGHT = 2e-4
 SUBJECT_SHARE = 3.0
 SURFACE_WEIGHT = 0.5
 AUDIO_WEIGHT = 0.2
+CHANGE_WEIGHT = 0.5  # of errors that change from latent to latent, which flicker
 NEAR = 0.25  # how noisy encoded latents are for the decoder, times t
 SAID = "said/"
 
@@ -182,10 +183,11 @@ def backbone_loss(pupil: Pupil, rows: Rows, fps: float) -> Tensor:
     """Return the rectified-flow loss of the clean latents that the backbone predicts.
 
     The clean sample's error counts over t, between its own and the velocity's; the subject counts
-    more than its surroundings. Rows: `video` `[B, C, T, h, w]` and `video_noise`; `times` `[B, 1]`,
-    or `[B, N]` where tokens are given clean; `features` `[B, R, D]` and `pooled` `[B, D]`; and
-    where there are any `audio` `[B, C, n]`, `audio_noise`, `surface` `[B, 3, T, h, w]`, and the
-    `window` `[B, 4]` that `cut_latents` has left.
+    more than its surroundings, and of clips an error that lasts less than one that flickers. Rows:
+    `video` `[B, C, T, h, w]` and `video_noise`; `times` `[B, 1]`, or `[B, N]` where tokens are
+    given clean; `features` `[B, R, D]` and `pooled` `[B, D]`; and where there are any `audio` `[B,
+    C, n]`, `audio_noise`, `surface` `[B, 3, T, h, w]`, and the `window` `[B, 4]` that
+    `cut_latents` has left.
     """
     video, audio, times = rows["video"], rows.get("audio"), rows["times"]
     B, _, T, H, W = video.shape
@@ -201,17 +203,20 @@ def backbone_loss(pupil: Pupil, rows: Rows, fps: float) -> Tensor:
         text = (rows["features"], rows["pooled"])
         found = pupil(noisy, sound, times, text, fps, rows.get("window"))
         clean, clean_audio, surface = found
-    weight = torch.where(t_video > 0, 1 / t.clamp(min=0.2).view(B, 1, 1, 1, 1), 0.0)
+    weight = torch.where(t_video > 0, 1 / t_video.clamp(min=0.2), 0.0)
     shown = rows.get("surface")
     if shown is not None:
         weight = weight * (1 + SUBJECT_SHARE * shown[:, 2:])
-    loss = ((clean.float() - video).square() * weight).mean()
+    off = (clean.float() - video) * weight.sqrt()
+    loss = off.square().mean()
+    if T > 1:
+        loss = loss + CHANGE_WEIGHT * off.diff(dim=2).square().mean()
     if shown is not None:
         loss = loss + SURFACE_WEIGHT * (surface.float() - shown).square().mean()
     if audio is not None and clean_audio is not None:
         audio_weight = 1 / t.clamp(min=0.2).unsqueeze(2)
-        off = (clean_audio.float() - audio).square()
-        loss = loss + AUDIO_WEIGHT * (off * audio_weight).mean()
+        unlike = (clean_audio.float() - audio).square()
+        loss = loss + AUDIO_WEIGHT * (unlike * audio_weight).mean()
     total: Tensor = loss
     return total
 

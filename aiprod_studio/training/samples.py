@@ -16,6 +16,7 @@ from aiprod_studio.media.writer import write_video
 from aiprod_studio.models.audio_vae import SAMPLE_RATE
 from aiprod_studio.models.backbone import Backbone
 from aiprod_studio.sampling.guidance import guided
+from aiprod_studio.sampling.noise import carry_noise
 from aiprod_studio.sampling.schedules import shifted
 from aiprod_studio.sampling.solvers import sample_multistep
 
@@ -101,6 +102,8 @@ def dream(
     sizes = [part.shape[1] for part in flat]
     dice = torch.Generator().manual_seed(0)
     noise = torch.randn(len(video), sum(sizes), generator=dice).to(video.device)
+    picture = noise[:, : sizes[0]].view_as(video)
+    noise[:, : sizes[0]] = carry_noise(picture, backbone.config.carried).flatten(1)
 
     def split(x: Tensor) -> tuple[Tensor, Tensor | None]:
         parts = torch.split(x, sizes, dim=1)

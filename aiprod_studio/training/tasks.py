@@ -185,7 +185,7 @@ def backbone_task(ground: Ground, pupil: Pupil, teachers: Teachers) -> Task:
         # Clips show how a whole frame is laid out; pictures, what a subject looks like.
         if window and "surface" in rows and "audio" not in rows:
             rows = cut_latents(rows, window // SPACE_FACTOR, dice)
-        return add_noise(rows, text, dice)
+        return add_noise(rows, text, pupil.backbone.config.carried, dice)
 
     def show(average: Pupil, rows: Rows) -> list[Sample]:
         captions, text, nothing = real.prompts(rows) if real else teachers.prompts(rows)
@@ -234,7 +234,8 @@ def decoder_task(
             "fps": torch.full((batch,), fps),
         }
         kept: Rows = {name: rows[name] for name in rows if name in ("pixels", "subject")}
-        return {**add_noise(rows, text, dice), **kept, **found}
+        noisy = add_noise(rows, text, backbone.config.carried, dice)
+        return {**noisy, **kept, **found}
 
     def loss(network: nn.Module, rows: Rows) -> Tensor:
         return decoder_loss(network, vae, backbone, rows)

@@ -12,6 +12,7 @@ from aiprod_studio.engines.engine import Text
 from aiprod_studio.models.audio_vae import AudioVAE
 from aiprod_studio.models.text_encoder import TextEncoder, tokenise
 from aiprod_studio.models.video_vae import TIME_FACTOR, VideoVAE
+from aiprod_studio.sampling.noise import carry_noise
 from aiprod_studio.training.clips import ClipFolder, Piece, digest
 from aiprod_studio.training.concepts import draw_said, write_registers
 from aiprod_studio.training.data import LABEL, Rows, count, labels_of
@@ -22,8 +23,14 @@ from aiprod_studio.training.world import ABSENT, load_world
 SILENT = 0.1
 """The share of prompts that are left out, for guidance."""
 
-GIVEN = 1 / 6
+GIVEN = 1 / 4
 """The share of steps whose clips are given their first latent frame."""
+
+UNEVEN = 1 / 4
+"""The share of steps whose clips have a time of its own for each latent frame.
+
+So clear frames tell what is in noisy ones beside them (Chen et al., Diffusion Forcing, 2024).
+"""
 
 
 @dataclass(frozen=True)
@@ -144,22 +151,30 @@ class ClipTeachers:
         return self.clips.shelf.get(f"{self.by_text}/{caption}", make)
 
 
-def add_noise(rows: Rows, text: Text, dice: torch.Generator) -> Rows:
+def add_noise(rows: Rows, text: Text, carried: float, dice: torch.Generator) -> Rows:
     """Return the rows of `backbone_loss`: latents and their text with times and noise.
 
-    Most draws are noisy, where the scene is decided; some steps give their clips' first latents.
+    `carried` is how the backbone's noise goes on from frame to frame. Most draws are noisy, where
+    the scene is decided. Some steps give their clips' first latents, some have a time for each
+    latent frame.
     """
     video = rows["video"]
     B, _, T, H, W = video.shape
     t = torch.sigmoid(torch.randn(B, 1, generator=dice) + 1.0)
-    noisy = {"video": video, "video_noise": torch.randn(video.shape, generator=dice)}
+    noise = carry_noise(torch.randn(video.shape, generator=dice), carried)
+    noisy = {"video": video, "video_noise": noise}
     tokens = T * H * W
     if "audio" in rows:
         audio = rows["audio"]
         noisy |= {"audio": audio, "audio_noise": torch.randn(audio.shape, generator=dice)}
         tokens += audio.shape[2]
-    if T > 1 and bool(torch.rand(1, generator=dice) < GIVEN):
+    chance = torch.rand(1, generator=dice).item() if T > 1 else 1.0
+    if chance < GIVEN + UNEVEN:
         t = t.expand(B, tokens).clone()
-        t[:, : H * W] = 0
+        if chance < GIVEN:
+            t[:, : H * W] = 0
+        else:
+            each = torch.sigmoid(torch.randn(B, T, generator=dice) + 1.0)
+            t[:, : T * H * W] = each.repeat_interleave(H * W, dim=1)
     noisy |= {name: rows[name] for name in ("surface", "window") if name in rows}
     return {**noisy, "times": t, "features": text.features, "pooled": text.pooled}

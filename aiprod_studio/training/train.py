@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aiprod_studio.engines.bundle import Networks, save_bundle
+from aiprod_studio.errors import BadRequest
 from aiprod_studio.media.files import write_bytes
 from aiprod_studio.training.checkpoints import read_state
 from aiprod_studio.training.curriculum import NETWORKS
@@ -86,10 +88,11 @@ def _teach(
     order: Order, name: str, network: Network, make: Callable[[Ground, Network], Task]
 ) -> Network:
     """Train one network through its phases; return its average, frozen, on the device."""
-    network.to(order.spread.device).requires_grad_(True)
+    network.to(order.spread.device)
     for phase in order.phases:
         if not order.trains(name, phase):
             continue
+        _free(network, phase.exercises[name].learns)
         samples = order.folder / "samples"
         clips = order.open_clips(phase.size) if name != "text_encoder" else None
         ground = Ground(order.curriculum, phase, name, samples, clips, order.workers)
@@ -102,6 +105,14 @@ def _teach(
     elif name not in ("decoder", "upscaler"):  # clips can be made without them
         log.warning("%s has no exercise in these phases and stays untrained", name)
     return network.requires_grad_(False).eval()
+
+
+def _free(network: nn.Module, learns: str) -> None:
+    """Let only the weights move whose names the pattern finds; raises `BadRequest` if none do."""
+    for weight, parameter in network.named_parameters():
+        parameter.requires_grad_(re.search(learns, weight) is not None)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise BadRequest(f"No weight's name has {learns!r} in it. Correct what this phase learns.")
 
 
 def _quick_attention(spread: Spread) -> AbstractContextManager[None]:

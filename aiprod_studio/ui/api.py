@@ -15,17 +15,17 @@ from typing import Any
 
 import gradio as gr
 
-from aiprod_studio.batch import FILES
 from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.graph.extend import continued
 from aiprod_studio.jobs.job import Job
 from aiprod_studio.library.gallery import Entry, Query
-from aiprod_studio.types import Request, complete
+from aiprod_studio.library.provenance import PICTURES
+from aiprod_studio.types import FILES, Request, complete
 from aiprod_studio.ui.bench import Bench
 from aiprod_studio.ui.board import act, queue_clip
 from aiprod_studio.ui.cards import percent_of
-from aiprod_studio.ui.form import PICTURES, keep_file, longest_seconds
+from aiprod_studio.ui.form import keep_file, longest_seconds
 from aiprod_studio.ui.media import locate, media_url
 from aiprod_studio.ui.offers import Offer, list_offers
 from aiprod_studio.ui.tabs.create import uploaded

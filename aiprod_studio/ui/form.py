@@ -13,7 +13,6 @@ from typing import Any
 
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.library.presets import load_preset
-from aiprod_studio.library.provenance import PICTURES as PICTURES
 from aiprod_studio.media.files import write_bytes
 from aiprod_studio.media.images import check_readable
 from aiprod_studio.sentences import Said

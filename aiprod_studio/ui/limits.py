@@ -12,7 +12,7 @@ from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.graph.extend import continued, whole_seconds
 from aiprod_studio.sentences import Said
-from aiprod_studio.types import Request, complete
+from aiprod_studio.types import FILES, Request, complete
 
 FILE = "sharing.toml"
 """The file of the limits in the studio's data folder; it need not be there."""
@@ -66,7 +66,7 @@ class Limits:
 
     def _check_file(self, request: Request, pictures: Path) -> None:
         told = "{what} is not one of yours. Add it once more."
-        for name in ("image", "last_image", "extend"):
+        for name in sorted(FILES):
             file = getattr(request, name)
             if file is not None:
                 known = Path(file).resolve().parent == pictures.resolve() and Path(file).is_file()

@@ -133,8 +133,10 @@ def report(options: argparse.Namespace) -> None:
     """Render, mark, and write marks.json and the page."""
     judge = load_judge(CURRICULUM, options.folder)
     bundle = settings().assets / "starter" / "starter.safetensors"
-    digest = hashlib.sha256(bundle.read_bytes()).hexdigest()[:12]
-    folder = options.folder / "clips" / digest
+    digest = hashlib.sha256()
+    for path in sorted(bundle.parent.glob("*.safetensors")):
+        digest.update(path.read_bytes())
+    folder = options.folder / "clips" / digest.hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     studio, networks = Studio(hold=True), load_bundle(bundle)
     groups = list_groups(find_lesson(CURRICULUM), options.clips)

@@ -72,6 +72,24 @@ def test_a_part_beside_the_bundle_stands_in_for_its_own(networks, tmp_path):
     assert read.backbone.config == networks.backbone.config
 
 
+def test_some_weights_beside_the_bundle_stand_in_for_those_alone(networks, tmp_path):
+    save_bundle(tmp_path / "tiny.safetensors", networks)
+    torch.manual_seed(1)
+    other = dataclasses.replace(networks, backbone=Backbone(networks.backbone.config))
+    beside = tmp_path / "tiny.backbone.safetensors"
+    save_bundle(beside, other, ["backbone"], r"blocks\.[5-7]|final")
+    read = load_bundle(tmp_path / "tiny.safetensors").backbone.state_dict()
+    save_bundle(tmp_path / "other.safetensors", other)
+    first, second = networks.backbone.state_dict(), other.backbone.state_dict()
+    for name, value in read.items():
+        wanted = second if name.startswith(("blocks.5", "blocks.6", "blocks.7", "final")) else first
+        assert torch.allclose(value, wanted[name], atol=float(wanted[name].abs().max()) * 0.005)
+    assert beside.stat().st_size < (tmp_path / "other.safetensors").stat().st_size / 2
+    beside.write_bytes(beside.read_bytes()[:-1000])
+    with pytest.raises(ModelUnavailable, match=r"backbone.*Install the studio again"):
+        load_bundle(tmp_path / "tiny.safetensors")
+
+
 def test_the_starter_is_small_enough_for_the_repository():
     files = (settings().assets / "starter").glob("*.safetensors")
     assert 1e6 < sum(path.stat().st_size for path in files) < 32e6

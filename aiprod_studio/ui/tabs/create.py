@@ -10,7 +10,7 @@ import gradio as gr
 
 from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest
-from aiprod_studio.library.provenance import find_files, read_request
+from aiprod_studio.library.provenance import PICTURES, find_files, read_request
 from aiprod_studio.ui.bench import ASKED, STEADY, Bench, Page, html_block
 from aiprod_studio.ui.board import act, look, predict, queue_clip
 from aiprod_studio.ui.cards import NAME, draw_board, draw_head, draw_plan, draw_trouble
@@ -18,7 +18,6 @@ from aiprod_studio.ui.drafts import queue_drafts
 from aiprod_studio.ui.fields import NAMES, fit_fields, lay_form, mode_choices
 from aiprod_studio.ui.form import (
     FILES,
-    PICTURES,
     Form,
     from_request,
     keep_file,

@@ -13,12 +13,12 @@ import gradio as gr
 
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.library.gallery import Entry, Query, since_days
-from aiprod_studio.library.provenance import find_files
+from aiprod_studio.library.provenance import PICTURES, find_files
 from aiprod_studio.types import FILES, Request
 from aiprod_studio.ui.bench import ASKED, Bench, Page, html_block
 from aiprod_studio.ui.board import queue_clip
 from aiprod_studio.ui.cards import NAME
-from aiprod_studio.ui.form import PICTURES, from_request, keep_file
+from aiprod_studio.ui.form import from_request, keep_file
 from aiprod_studio.ui.texts import Texts
 from aiprod_studio.ui.theme import read_script
 from aiprod_studio.ui.tiles import draw_comparison, draw_details, draw_shelf, draw_undo
