@@ -237,16 +237,22 @@ def _json_rows(text: str, name: str) -> Rows:
 
 
 def check_images(lines: Iterable[Line]) -> None:
-    """Open every picture that the lines name, once each; raises `MediaError` naming the line."""
-    from aiprod_studio.media.images import read_image
+    """Open every picture and reference that the lines name, once each.
 
-    seen: set[str] = set()
+    Raises `MediaError` naming the line.
+    """
+    from aiprod_studio.media.images import read_image
+    from aiprod_studio.media.video import probe
+
+    openers = {**dict.fromkeys(IMAGES, read_image), "reference": probe}
+    seen: set[tuple[object, str]] = set()
     for line in lines:
-        for image in (getattr(line.request, name) for name in IMAGES):
-            if image is not None and image not in seen:
+        for name, look in openers.items():
+            file = getattr(line.request, name)
+            if file is not None and (look, file) not in seen:
                 with naming(line.source):
-                    read_image(Path(image))
-                seen.add(image)
+                    look(Path(file))
+                seen.add((look, file))
 
 
 def plan_jobs(

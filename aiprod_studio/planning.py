@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from aiprod_studio.engines.catalog import find_card
+from aiprod_studio.engines.lora_sizes import with_loras
 from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.hardware.calibration import MEASURED, calibrated
 from aiprod_studio.hardware.imagined import imagine, parse_gigabytes
@@ -68,6 +69,8 @@ def _parser() -> Parser:
     add("--audio", action=argparse.BooleanOptionalAction, default=True, help="with sound or not")
     add("--image", metavar="FILE", help="a picture that the first frame shows")
     add("--last-image", metavar="FILE", help="a picture that the last frame shows")
+    add("--reference", metavar="FILE", help="a clip or picture that the model follows")
+    add("--lora", action="append", default=[], metavar="FILE|REPO[:W]", help="a LoRA; repeat")
     add("--count", type=int, metavar="N", default=1, help="clips of this kind in the job")
     add("--gpu", metavar="SIZE", help="an imagined NVIDIA GPU, such as '24 GB', or 'none'")
     add("--ram", metavar="SIZE", help="the imagined machine's RAM, such as '64 GB'")
@@ -79,9 +82,10 @@ def _ask(options: argparse.Namespace) -> tuple[Request, ModelCard, Hardware]:
     """Return what is asked of which model on which machine; raises `BadRequest`."""
     if options.count < 1:
         raise BadRequest(f"count is {options.count}; give 1 or more.")
-    names = ("prompt", "engine", *NUMBERS, "audio", "image", "last_image")
-    request = Request(**{name: getattr(options, name) for name in names})
-    card = find_card(options.engine)
+    names = ("prompt", "engine", *NUMBERS, "audio", "image", "last_image", "reference")
+    asked = {name: getattr(options, name) for name in names}
+    request = Request(**asked, loras=tuple(options.lora))
+    card = with_loras(find_card(options.engine), request.loras)
     if options.gpu is None and options.ram is None:
         from aiprod_studio.hardware.probe import probe
 

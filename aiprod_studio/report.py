@@ -63,7 +63,8 @@ def describe(job: Job) -> str:
         f"  machine   {plan.device}, {plan.precision}, about {clock(plan.seconds)}, "
         f"up to {peak:.1f} GiB of memory",
     ]
-    for name, label in (("last_image", "last"), ("image", "image"), ("extend", "extend")):
+    labels = {"reference": "reference", "last_image": "last", "image": "image", "extend": "extend"}
+    for name, label in labels.items():
         if getattr(request, name):
             lines.insert(2, f"  {label:<9} {getattr(request, name)}")
     return "\n".join([*lines, *(f"  because   {reason}" for reason in plan.because)])

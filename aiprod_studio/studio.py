@@ -16,6 +16,7 @@ import numpy as np
 
 from aiprod_studio.engines.catalog import find_card, find_engine
 from aiprod_studio.engines.held import Held
+from aiprod_studio.engines.lora_sizes import with_loras
 from aiprod_studio.errors import StudioError
 from aiprod_studio.graph.extend import continued
 from aiprod_studio.hardware.calibration import calibrated
@@ -106,6 +107,7 @@ class Studio:
         """
         card = self.card(request.engine)
         full = complete(continued(request), card)
+        card = with_loras(card, full.loras)
         plan = choose_plan(*calibrated(self.hardware, card), full, clips)
         return full, _at_once(plan, min(self._batch, clips)) if self._batch else plan
 

@@ -16,7 +16,7 @@ from aiprod_studio.sentences import Said
 PROMPT_LIMIT = 2000
 SIDE_LIMIT = 4096
 SECONDS_LIMIT = 600.0
-FILES = frozenset({"image", "last_image", "extend"})
+FILES = frozenset({"image", "last_image", "extend", "reference"})
 """The fields of a request that name a file."""
 
 # The frames that a decoder's neighbouring chunks share, the usual pipelines' own.
@@ -33,6 +33,8 @@ class Request:
     and a weight where that is not 1. `extend` is a clip that goes on: the finished file is that
     clip and then `seconds` more, in its size and frame rate unless others are asked for. In two
     `stages` a clip is denoised at half the size, doubled and denoised again in a few steps.
+    `reference` is a clip or picture that the model sees beside the one that it makes, for LoRAs
+    that were trained so (IC-LoRA): of depths, poses, edges, or one to make finer.
     Raises `BadRequest` when a value can suit no engine at all.
     """
 
@@ -51,6 +53,7 @@ class Request:
     extend: str | None = None
     last_image: str | None = None
     stages: int = 1
+    reference: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values of a wrong type or out of every engine's range."""
@@ -182,13 +185,15 @@ class Part:
     """One network of a model: its bytes in memory by precision, and those of its file.
 
     It can stream through the device where it has `blocks`, two of them at a time; `outside` is
-    the share of the weights that lies outside of them and stays.
+    the share of the weights that lies outside of them and stays. `loras` are the values that the
+    LoRAs of a request add to it while it works.
     """
 
     sizes: dict[str, int]
     stored: int
     blocks: int = 0
     outside: float = 0.0
+    loras: int = 0
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,7 @@ class Memory:
     prompt_tokens: int = 256
     connectors: float = 0.0
     load: float = 0.0
+    encode: float = 0.0
     decode: float = 128.0
     decode_pixel: dict[str, float] = field(default_factory=dict)
     decode_whole: float = 0.0
@@ -230,8 +236,8 @@ class ModelCard:
     `flops_per_token` the arithmetic of one denoiser evaluation, `part_bytes` weights on disk.
     A model with `parts` can be placed and quantised part by part; one without stays whole.
     `tasks` are what it can make a clip of or with: text, image (its first frame), keyframes (its
-    last frame too), lora, upscale (a second stage, of `refine_steps`); `others` names, by task, the
-    engines of the catalogue that can do it.
+    last frame too), lora, reference (a clip beside it), upscale (a second stage, of
+    `refine_steps`); `others` names, by task, the engines of the catalogue that can do it.
     """
 
     id: str
@@ -409,6 +415,7 @@ def _check_tasks(full: Request, card: ModelCard) -> None:
         (full.last_image, "keyframes", Said("said.can_end", "end with a picture")),
         (full.extend, "image", Said("said.can_extend", "go on from another clip")),
         (full.loras, "lora", Said("said.can_lora", "use LoRAs")),
+        (full.reference, "reference", Said("said.can_refer", "follow a reference")),
         (full.stages > 1, "upscale", Said("said.can_refine", "render in two stages")),
     ):
         if given and task not in card.tasks:

@@ -23,6 +23,8 @@ from aiprod_studio.batch import (
 from aiprod_studio.errors import BadRequest, MediaError, StudioError
 from aiprod_studio.library.provenance import save_clip
 from aiprod_studio.media.clip import Clip
+from aiprod_studio.media.images import write_image
+from aiprod_studio.media.writer import write_video
 from aiprod_studio.types import Plan, Request
 
 PLAN = Plan("cpu", "float32", 64, 64, 9, 1, 0, {"denoise": 1}, 2.0, ("it fits",))
@@ -153,6 +155,20 @@ def test_last_pictures_and_stages_are_columns(tmp_path: Path) -> None:
         assert lines[0].request == Request("a cat", last_image=str(tmp_path / "a.png"), stages=2)
         with pytest.raises(MediaError, match="line"):
             check_images(lines)
+
+
+def test_a_reference_is_a_column_and_any_picture_or_clip(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", np.zeros((3, 16, 16, 3), np.uint8), 8)
+    write_image(tmp_path / "b.png", np.zeros((16, 16, 3), np.uint8))
+    rows = "prompt,reference\na cat,a.mp4\na dog,b.png\n"
+    lines = read_lines(write(tmp_path, "p.csv", rows), {})
+    assert [line.request.reference for line in lines] == [
+        str(tmp_path / name) for name in ("a.mp4", "b.png")
+    ]
+    check_images(lines)
+    lines = read_lines(write(tmp_path, "p.csv", rows + "a bird,p.csv\n"), {})
+    with pytest.raises(MediaError, match=r"^p\.csv line 4: p\.csv"):
+        check_images(lines)
 
 
 def test_bad_images_are_refused_with_their_line(tmp_path: Path) -> None:

@@ -54,6 +54,17 @@ def test_both_stages_have_a_row(capsys: Capture) -> None:
     assert said.endswith("an engine that can: ltx-2.\n")
 
 
+def test_counts_loras(capsys: Capture) -> None:
+    words = ["a dog", "--engine", "wan2.1-1.3b", "--gpu", "80", "--json"]
+    found = []
+    for more in ([], ["--lora", "owner/not-here"]):
+        assert plan([*words, *more]) == 0
+        found.append(json.loads(capsys.readouterr().out)["plan"]["peak_bytes"])
+    plain, wide = found
+    assert wide["denoise"] > 1.01 * plain["denoise"]
+    assert wide["decode"] == plain["decode"]
+
+
 def test_what_does_not_fit_names_what_does(capsys: Capture) -> None:
     words = ["a dog", "--engine", "wan2.2-5b", "--gpu", "8 GB"]
     assert plan([*words, "--json"]) == 2

@@ -53,6 +53,7 @@ CARD = ModelCard(
         ({"audio": 1}, "audio"),
         ({"image": 3}, "image"),
         ({"last_image": 3}, "last_image"),
+        ({"reference": 3}, "reference"),
         ({"stages": 3}, "stages"),
         ({"stages": None}, "stages"),
     ],
@@ -118,7 +119,11 @@ def test_what_was_made_before_there_were_last_pictures_and_stages_still_reads() 
 
 @pytest.mark.parametrize(
     ("values", "what"),
-    [({"last_image": "a.png"}, "end with a picture"), ({"stages": 2}, "render in two stages")],
+    [
+        ({"last_image": "a.png"}, "end with a picture"),
+        ({"reference": "a.mp4"}, "follow a reference"),
+        ({"stages": 2}, "render in two stages"),
+    ],
 )
 def test_what_an_engine_cannot_is_said_with_the_engines_that_can(
     values: dict[str, Any], what: str
@@ -126,7 +131,7 @@ def test_what_an_engine_cannot_is_said_with_the_engines_that_can(
     request = Request("a cat", **values)
     with pytest.raises(BadRequest, match=rf"Tiny cannot {what}.*an engine that can\.$"):
         complete(request, CARD)
-    others = {"keyframes": ("one", "two"), "upscale": ("one", "two")}
+    others = dict.fromkeys(("keyframes", "reference", "upscale"), ("one", "two"))
     with pytest.raises(BadRequest, match=r"an engine that can: one, two\.$"):
         complete(request, dataclasses.replace(CARD, others=others))
 

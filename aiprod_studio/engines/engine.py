@@ -8,7 +8,7 @@ import gc
 import logging
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from aiprod_studio.errors import DoesNotFit
 from aiprod_studio.hardware.budget import device_limit
 from aiprod_studio.hardware.ladder import cheaper, predict
 from aiprod_studio.sampling.solvers import OnPoint, Point
+from aiprod_studio.sentences import Said
 from aiprod_studio.types import ModelCard, Plan, Request
 
 Frame = npt.NDArray[np.uint8]
@@ -160,6 +161,17 @@ class Refining(Resumable, Protocol):
 
 
 @runtime_checkable
+class Referring(Parts, Protocol):
+    """Parts whose denoiser can see another clip beside the one that it makes."""
+
+    def encode_reference(self, frames: Iterable[Frame], request: Request, plan: Plan) -> Given:
+        """Return what the denoiser reads of the first frames, of any size, as many as `plan` has.
+
+        Their size is what the request's LoRAs want.
+        """
+
+
+@runtime_checkable
 class Batching(Resumable, Protocol):
     """Parts whose denoiser takes several clips of one shape at once; one alone is a batch of one.
 
@@ -242,8 +254,11 @@ def run_fitting(
         less = cheaper(plan, stage() if stage else "")
         if less is None:
             raise DoesNotFit(
-                "Memory ran out even with the smallest plan. Close other programs, or ask "
-                "for a smaller or shorter clip."
+                Said(
+                    "said.memory_out",
+                    "Memory ran out even with the smallest plan. Close other programs, or ask "
+                    "for a smaller or shorter clip.",
+                )
             )
         log.warning("Memory ran out (%s). It goes on, %s.", said, less.because[-1])
         plan = less

@@ -40,6 +40,10 @@ _ROLES = {
     r"diff": "change",
     r"diff_b": "bias",
 }
+# What a LoRA's file says of the references that it was trained with: how many times smaller their
+# sides were than the clip's, and how many times fewer their frames.
+_SMALLER = "reference_downscale_factor"
+_FEWER = "reference_temporal_scale_factor"
 # From the names of diffusers to those of the first authors of Wan, LTX-Video and LTX-2.
 _OLDER = (
     (r"\.attn1\.", ".self_attn."),
@@ -90,6 +94,32 @@ def check(lora: Lora, layers: Layers) -> None:
         _sketch(file, lora.path, layers)
 
 
+def reference_shrinking(loras: Sequence[Lora]) -> int:
+    """Return how many times smaller than the clip's are the sides of a reference for LoRAs.
+
+    Raises `BadRequest` where they disagree, or a file asks for what no reference can be made.
+    """
+    told: dict[int, Path] = {}
+    for lora in (one for one in loras if one.weight):
+        with _opened(lora.path) as file:
+            notes = file.metadata() or {}
+        smaller, fewer = (notes.get(name, "1") for name in (_SMALLER, _FEWER))
+        if not re.fullmatch(r"[1-9]\d?", smaller) or fewer != "1":
+            raise BadRequest(
+                f"{lora.path.name} was trained with references {smaller[:20]} times smaller, of "
+                f"{fewer[:20]} times fewer frames, which cannot be made. Choose another LoRA, or "
+                "leave the reference out."
+            )
+        told[int(smaller)] = lora.path
+    wanted = sorted(told.keys() - {1})
+    if len(wanted) > 1:
+        first, second = (f"{told[number].name} by {number}" for number in wanted[:2])
+        raise BadRequest(
+            f"The LoRAs want the reference shrunk differently: {first}, {second}. Use one of them."
+        )
+    return wanted[0] if wanted else 1
+
+
 @contextmanager
 def added(
     network: nn.Module, loras: Sequence[Lora], dtype: torch.dtype, device: torch.device
@@ -101,7 +131,7 @@ def added(
     layers, places = linear_layers(network) if loras else {}, []
     try:
         for lora in (one for one in loras if one.weight):
-            for name, tensors in _read(lora, layers).items():
+            for name, tensors in _read(lora, layers):
                 parent, _, leaf = name.rpartition(".")
                 modules = network.get_submodule(parent)._modules
                 layer = modules[leaf]
@@ -135,18 +165,20 @@ class _Extended(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's result with the rest."""
         found: Tensor = self.layer(x)
+        # In its place, as the widest results are what decides a denoiser's peak.
         if self.down is not None and self.up is not None:
-            found = found + F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
+            found += F.linear(F.linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
         if self.change is not None:
-            found = found + F.linear(x, self.change.to(x.dtype))
-        return found if self.bias is None else found + self.bias.to(found.dtype)
+            found += F.linear(x, self.change.to(x.dtype))
+        if self.bias is not None:
+            found += self.bias.to(found.dtype)
+        return found
 
 
 # Quantised layers are moved outside of inference mode, and LoRAs with them.
 @torch.inference_mode(False)
-def _read(lora: Lora, layers: Layers) -> dict[str, dict[str, Tensor]]:
-    """Return what a LoRA adds to each layer, its weight and scale already within `up`."""
-    made: dict[str, dict[str, Tensor]] = {}
+def _read(lora: Lora, layers: Layers) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield each layer with what a LoRA adds to it, its weight and scale already within `up`."""
     with _opened(lora.path) as file:
         peft = _peft(file, lora)
         for name, sketch in _sketch(file, lora.path, layers).items():
@@ -161,8 +193,7 @@ def _read(lora: Lora, layers: Layers) -> dict[str, dict[str, Tensor]]:
                 layer["change"] = lora.weight * got["change"].float()
             if "bias" in got:
                 layer["bias"] = lora.weight * got["bias"].float() + layer.get("bias", 0.0)
-            made[name] = layer
-    return made
+            yield name, layer
 
 
 def _scale(name: str, got: Mapping[str, Tensor], peft: Mapping[str, Any]) -> float:

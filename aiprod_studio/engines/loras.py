@@ -22,7 +22,7 @@ from aiprod_studio.engines.hub.errors import RepoGone
 from aiprod_studio.engines.hub.pace import DownloadProgress
 from aiprod_studio.engines.hub.pins import read_pin
 from aiprod_studio.engines.hub.source import Licence, Source, Variant
-from aiprod_studio.engines.hub.survey import Survey, survey, this_hub
+from aiprod_studio.engines.hub.survey import Survey, local_survey, survey, this_hub
 from aiprod_studio.errors import BadRequest
 
 # Hears of the bytes of a download: those that are here, and all.
@@ -33,6 +33,9 @@ WEIGHTS = ".safetensors"
 PEFT_STEM = "adapter_model"
 PEFT_CONFIG = "adapter_config.json"
 _REPO = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:/(.+))?")
+# The networks that LoRAs are for; of two, the first works where there is much noise.
+DENOISERS = ("transformer", "transformer_2")
+_HALVES = ("high", "low")
 # How the two halves of a LoRA for two denoisers are told apart, as by their authors.
 _HALF = re.compile(r"(?<![a-z])(high|low)(?![a-z])")
 
@@ -76,6 +79,31 @@ def find_loras(texts: tuple[str, ...], on_bytes: OnBytes | None = None) -> tuple
     return tuple(sorted(found, key=lambda lora: lora.facts))
 
 
+def find_here(text: str) -> tuple[Path, float]:
+    """Return the file that a text names, as far as it is on this disk, and its weight.
+
+    Of a LoRA that must be fetched first it is the name. Asks nobody; raises `BadRequest` for what
+    names no LoRA.
+    """
+    name, weight = _parse(text)
+    path = Path(name).expanduser()
+    repo = None if path.exists() else _REPO.fullmatch(name)
+    found = local_survey(*_source(repo[1], repo[2] or ""), this_hub()) if repo else None
+    weights = [one for one in found.present if one.endswith(WEIGHTS)] if found else []
+    return (found.folder / weights[0] if found and len(weights) == 1 else path), weight
+
+
+def half_of(path: Path) -> str:
+    """Return for which of two denoisers a file is by its name: high, low or "" for any."""
+    half = _HALF.search(path.stem.lower())
+    return half[1] if half else ""
+
+
+def is_for(half: str, network: str, two: bool) -> bool:
+    """Say whether a LoRA of a half is for one of the `DENOISERS`, of which a model may have two."""
+    return not (two and half) or half == _HALVES[DENOISERS.index(network)]
+
+
 def _parse(text: str) -> tuple[str, float]:
     """Return what a text names, and the weight behind its last colon."""
     name, _, number = text.strip().rpartition(":")
@@ -103,10 +131,10 @@ def _find(name: str, weight: float, on_bytes: OnBytes | None) -> Lora:
         raise BadRequest(
             f"There is no file {name}. Write a LoRA's path, or owner/name for one of the Hub."
         )
-    half, beside = _HALF.search(path.stem.lower()), path.with_name(PEFT_CONFIG)
+    beside = path.with_name(PEFT_CONFIG)
     config = beside if path.stem == PEFT_STEM and beside.is_file() else None
     digest = digest_of(path) + (digest_of(config) if config else "")
-    return Lora(path, digest, weight, half[1] if half else "", config)
+    return Lora(path, digest, weight, half_of(path), config)
 
 
 def digest_of(path: Path) -> str:
@@ -144,9 +172,8 @@ def _fetch(repo: str, file: str, on_bytes: OnBytes | None) -> Path:
     return download(found, on_progress=hear) / weights[0]
 
 
-def _survey(repo: str, file: str) -> Survey:
-    """Return what downloading a repository's LoRA would be: of one file, or of all at its top."""
-    hub = this_hub()
+def _source(repo: str, file: str) -> tuple[Source, Variant]:
+    """Return where a repository's LoRA comes from: one file, or all at its top."""
     beside = f"{file.rpartition('/')[0]}/{PEFT_CONFIG}".removeprefix("/")
     variant = Variant(
         name="lora",
@@ -158,12 +185,19 @@ def _survey(repo: str, file: str) -> Survey:
         maybe=(escape(file) or f"*{WEIGHTS}", escape(beside)),
         leave=(),
     )
-    terms = Licence("licence of its repository", f"{hub.endpoint}/{repo}", "", accept=False)
-    source = Source(f"lora:{repo}/{file}".rstrip("/"), repo, (0.0, 0.0), terms, (variant,), 0)
+    page = f"{this_hub().endpoint}/{repo}"
+    terms = Licence("licence of its repository", page, "", accept=False)
+    name = f"lora:{repo}/{file}".rstrip("/")
+    return Source(name, repo, (0.0, 0.0), terms, (variant,), 0), variant
+
+
+def _survey(repo: str, file: str) -> Survey:
+    """Return what downloading a repository's LoRA would be."""
+    source, variant = _source(repo, file)
     # Another program may have only one of several files, which would then seem to be the only one.
     unsure = not file and read_pin(source, variant) is None
     try:
-        return survey(source, variant, hub, update=unsure)
+        return survey(source, variant, this_hub(), update=unsure)
     except RepoGone as error:
         raise BadRequest(
             f"There is no file {'/'.join(filter(None, (repo, file)))}, and no such repository that "

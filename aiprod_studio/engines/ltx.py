@@ -88,11 +88,12 @@ class LTXParts(LTXBase):
         places = self._places(canvas, like.fps).expand(len(texts), -1, -1).to(device)
         x = torch.stack([noise(request.seed, [canvas.shape]) for request in requests])
         steps = range(starts[0].done if starts else 0, like.steps)
+        folder = self.components.folder / "transformer"
         with (
             torch.no_grad(),
             self.components.adding(like.loras),
             self.components.use("transformer") as network,
-            step_cache(network, plan.cache, steps, self.recipe.mag_ratios) as turn,
+            step_cache(network, plan.cache, steps, folder, self.recipe.mag_ratios) as turn,
         ):
 
             def predict(x: Tensor, t: float, telling: bool) -> Tensor:

@@ -7,9 +7,10 @@ encoder nor them again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +31,24 @@ from aiprod_studio.engines.engine import (
     Text,
     alone,
 )
+from aiprod_studio.engines.lora_layers import reference_shrinking
 from aiprod_studio.engines.ltx2_flow import Run
 from aiprod_studio.engines.ltx_parts import LTXBase
-from aiprod_studio.engines.ltx_video import Shape, natural, noise, normal
+from aiprod_studio.engines.ltx_video import (
+    REFERENCE,
+    Shape,
+    compression,
+    encode_frames,
+    natural,
+    noise,
+    normal,
+)
 from aiprod_studio.engines.recipes import Recipe, follow
 from aiprod_studio.engines.upscaler import load_upscaler
 from aiprod_studio.engines.weights import FindFolder, open_components
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.media.audio import fitted, resample
+from aiprod_studio.media.images import fit
 from aiprod_studio.sampling.solvers import OnPoint, Point
 from aiprod_studio.types import ModelCard, Plan, Request
 
@@ -107,6 +118,21 @@ class LTX2Parts(LTXBase):
         crf = LTX2_5_IMAGE_CRF if newer else DEFAULT_IMAGE_CRF
         compressed: Frame = apply_image_conditioning_crf(picture, crf)
         return compressed
+
+    def encode_reference(self, frames: Iterable[Frame], request: Request, plan: Plan) -> Given:
+        """Return the latents `[1, C, t, h, w]` of the reference's first frames, cut to fit.
+
+        They are of the canvas's size, or as much smaller as LoRAs want it; `BadRequest` as these.
+        """
+        less = reference_shrinking(self.find_loras(request.loras))
+        space, time = compression(self.components.config("vae"))
+        width, height = (
+            max(1, side // (space * less)) * space for side in (plan.width, plan.height)
+        )
+        video = np.stack([fit(frame, width, height) for frame in islice(frames, plan.frames)])
+        whole = video[: (len(video) - 1) // time * time + 1]
+        with torch.no_grad(), self.components.use("vae") as vae:
+            return {REFERENCE: encode_frames(vae, whole, self.components.device)}
 
     def denoise_together(
         self,

@@ -13,7 +13,8 @@ from torch import Tensor
 from aiprod_studio.engines.engine import Given, Latents, OnPoints, OnStep, Text
 from aiprod_studio.engines.ltx_video import CLOCK, Canvas, Shape, sample, stack
 from aiprod_studio.engines.recipes import Guidance, Recipe
-from aiprod_studio.engines.step_cache import Turn, step_cache
+from aiprod_studio.engines.step_cache import step_cache
+from aiprod_studio.engines.step_ratios import Turn
 from aiprod_studio.engines.weights import Components
 from aiprod_studio.sampling.solvers import Point
 from aiprod_studio.types import Plan, Request
@@ -48,11 +49,12 @@ class Run:
         like, device = self.requests[0], components.device
         assert like.guidance is not None
         steps = range(starts[0].done if starts else 0, len(times) - 1)
+        folder = components.folder / "transformer"
         with (
             torch.no_grad(),
             components.adding(like.loras),
             components.use("transformer") as network,
-            step_cache(network, self.plan.cache, steps, recipe.mag_ratios) as turn,
+            step_cache(network, self.plan.cache, steps, folder, recipe.mag_ratios) as turn,
         ):
             model = self._model(network, turn, recipe.guidance(like.guidance), device)
             x = sample(model, x.to(device), times, on_step, on_points, starts)
@@ -71,6 +73,12 @@ class Run:
         for frame in canvas.frames:
             beside = network.rope.prepare_video_coords(B, 1, *self.video[2:], device, fps=fps)
             beside[:, 0] = beside.new_tensor([frame / fps, (frame + 1) / fps])
+            places = torch.cat([places, beside], dim=2)
+        if canvas.reference:
+            beside = network.rope.prepare_video_coords(B, *canvas.reference[1:], device, fps=fps)
+            # However small, it covers the clip.
+            for axis in (1, 2):
+                beside[:, axis] *= self.video[axis + 1] / canvas.reference[axis + 1]
             places = torch.cat([places, beside], dim=2)
         heard = network.audio_rope.prepare_audio_coords(B, self.audio[1], device)
         told, nothing = stack(self.texts, device), stack([self.nothing] * B, device)

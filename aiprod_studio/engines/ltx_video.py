@@ -23,42 +23,47 @@ from aiprod_studio.types import Plan
 Shape = tuple[int, ...]
 # The denoisers count noise levels by thousandths.
 CLOCK = 1000.0
+# The name of a reference's latents among what is given; those of pictures are numbers of frames.
+REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """The tokens of clips of one shape `[C, T, h, w]`, and the pictures that they must show.
+    """The tokens of clips of one shape `[C, T, h, w]`, and those that are given with them.
 
-    `first` are tokens `[B, h·w, C]` that stand in the place of the clips' first ones, `keys` those
-    `[B, n·h·w, C]` of pictures that stand beside the clips, at the numbers in `frames`.
+    `first` are tokens `[B, h·w, C]` that stand in the place of the clips' first ones, `beside`
+    those `[B, n, C]` that stand behind the clips': of pictures, at the numbers in `frames`, and
+    of a reference of the shape `reference`, which is empty where there is none.
     """
 
     shape: Shape
     first: Tensor | None
-    keys: Tensor | None
+    beside: Tensor | None
     frames: tuple[int, ...]
+    reference: Shape
 
     @classmethod
     def of(cls, shape: Shape, given: Sequence[Given], device: torch.device) -> Canvas:
         """Return the canvas of clips whose pictures are given, the same numbers for each."""
         tokens = {
-            int(number): pack(torch.cat([one[number] for one in given])).to(device)
-            for number in given[0]
+            name: pack(torch.cat([one[name] for one in given])).to(device) for name in given[0]
         }
-        keys = {number: tokens[number] for number in sorted(tokens) if number}
-        beside = torch.cat(list(keys.values()), dim=1) if keys else None
-        return cls(shape, tokens.get(0), beside, tuple(keys))
+        frames = sorted(int(name) for name in tokens if name not in ("0", REFERENCE))
+        names = [*map(str, frames), *([REFERENCE] if REFERENCE in tokens else [])]
+        beside = torch.cat([tokens[name] for name in names], dim=1) if names else None
+        reference = tuple(given[0][REFERENCE].shape[1:]) if REFERENCE in tokens else ()
+        return cls(shape, tokens.get("0"), beside, tuple(frames), reference)
 
     def tokens(self, video: Tensor) -> Tensor:
-        """Return all tokens of latents, those of the pictures among them and behind them."""
+        """Return all tokens of latents, those that are given among them and behind them."""
         tokens = pack(video)
         if self.first is not None:
             tokens = torch.cat([self.first, tokens[:, self.first.shape[1] :]], dim=1)
-        return tokens if self.keys is None else torch.cat([tokens, self.keys], dim=1)
+        return tokens if self.beside is None else torch.cat([tokens, self.beside], dim=1)
 
     def levels(self, t: float, tokens: Tensor) -> Tensor:
-        """Return the noise level of clips `[B]`, or `[B, tokens]` where pictures have none."""
-        if self.first is None and self.keys is None:
+        """Return the noise level of clips `[B]`, or `[B, tokens]` where given ones have none."""
+        if self.first is None and self.beside is None:
             return tokens.new_full(tokens.shape[:1], t)
         levels = tokens.new_full(tokens.shape[:2], t)
         if self.first is not None:
@@ -162,7 +167,12 @@ def _statistics(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor]:
 
 def encode_picture(vae: Any, picture: Frame, device: torch.device) -> Tensor:
     """Return the latents `[1, C, 1, h, w]` of one picture, on the CPU."""
-    video = torch.tensor(picture).permute(2, 0, 1)[None, :, None].float() / 127.5 - 1
+    return encode_frames(vae, picture[None], device)
+
+
+def encode_frames(vae: Any, frames: Frames, device: torch.device) -> Tensor:
+    """Return the latents `[1, C, T, h, w]` of frames, on the CPU."""
+    video = torch.tensor(frames).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     return encode(vae, video.to(device)).cpu()
 
 

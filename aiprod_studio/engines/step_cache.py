@@ -6,8 +6,9 @@ run that goes on from a point begins with an empty cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,9 +19,9 @@ from diffusers.models.transformers.transformer_ltx2 import LTX2VideoTransformerB
 from torch import Tensor, nn
 
 from aiprod_studio.engines.blocks import blocks_of
+from aiprod_studio.engines.step_ratios import Turn, find_ratios, measuring
 from aiprod_studio.errors import BadRequest
 
-Turn = Callable[[str], AbstractContextManager[None]]
 # The thresholds of caches that are named without one: their authors' own.
 _USUAL = {"first-block": 0.05, "mag": 0.06}
 
@@ -38,19 +39,27 @@ class _TwoStreams(TransformerBlockMetadata):  # type: ignore[misc]
 
 @contextmanager
 def step_cache(
-    network: Any, wish: str, steps: range, ratios: Sequence[float] = ()
+    network: Any, wish: str, steps: range, folder: Path, ratios: Sequence[float] = ()
 ) -> Iterator[Turn]:
     """Keep a step cache on a denoiser while the `with` lasts; an empty `wish` is none.
 
     Each run of the denoiser goes inside of what this yields, called with the name of its guide.
     `wish` is "first-block" (ParaAttention) or "mag" (Ma et al., MagCache, 2025), with ":" and a
     threshold where the usual one does not suit; "mag" needs the model's own `ratios` of one step's
-    change to the last's. `steps` are those to come. Raises `BadRequest` for another wish.
+    change to the last's. Where there are none, this run only measures them, for the next one of the
+    weights in `folder`. `steps` are those to come. Raises `BadRequest` for another wish.
     """
-    if not wish:
+    if not wish or not steps:
         yield lambda guide: nullcontext()
         return
     name, threshold = _read(wish)
+    known: Sequence[float] = ()
+    if name == "mag":
+        known = _resample(ratios, steps) if ratios else find_ratios(folder, steps)
+        if not known:
+            with measuring(network, folder, steps) as turn:
+                yield turn
+            return
     blocks = blocks_of(network)
     two = isinstance(blocks[0], LTX2VideoTransformerBlock)
     if two:
@@ -58,14 +67,9 @@ def step_cache(
         TransformerBlockRegistry.register(LTX2VideoTransformerBlock, places)
     if name == "first-block":
         network.enable_cache(FirstBlockCacheConfig(threshold))
-    elif ratios:
-        marks = nearest_interp(torch.tensor(ratios), steps.stop)[steps.start :]
-        network.enable_cache(
-            MagCacheConfig(threshold, num_inference_steps=len(steps), mag_ratios=marks)
-        )
     else:
-        raise BadRequest(
-            "This model has no measured ratios for the step cache 'mag'. Use 'first-block'."
+        network.enable_cache(
+            MagCacheConfig(threshold, num_inference_steps=len(steps), mag_ratios=list(known))
         )
     handles = _carry_sound(blocks) if two and name == "mag" else ()
     try:
@@ -77,6 +81,12 @@ def step_cache(
         # These refer to their networks, which would outlive their use until Python looks for rings.
         for module in network.modules():
             vars(module).pop("_diffusers_hook", None)
+
+
+def _resample(ratios: Sequence[float], steps: range) -> list[float]:
+    """Return a model's own ratios for the steps to come of `steps.stop` in all."""
+    found: list[float] = nearest_interp(torch.tensor(ratios), steps.stop)[steps.start :].tolist()
+    return found
 
 
 def _read(wish: str) -> tuple[str, float]:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from aiprod_studio.engines.engine import Given, Text
-from aiprod_studio.engines.step_cache import Turn, step_cache
+from aiprod_studio.engines.step_cache import step_cache
+from aiprod_studio.engines.step_ratios import Turn
 from aiprod_studio.engines.weights import Components
 
 # The times that schedulers count from noise to picture, for which `boundary_ratio` is a share.
@@ -34,7 +35,7 @@ class Flow:
         self._expert: tuple[str, Any, Turn] | None = None
         self._memory = ExitStack()
         self._scales = (1.0, 1.0)
-        self._steps = range(0)
+        self._step = self._stop = 0
 
         def join(rows: Sequence[Tensor]) -> Tensor:
             return torch.cat([row.to(components.device) for row in rows])
@@ -51,12 +52,15 @@ class Flow:
         `steps` are those to come.
         """
         self._scales = (first, second if first > 1 else first)
-        self._steps = steps
+        self._step, self._stop = steps.start, steps.stop
         with self._memory:
             yield
 
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
-        """Return the velocity at latents `x` `[B, C, T, h, w]`, in two passes where guided."""
+        """Return the velocity at latents `x` `[B, C, T, h, w]`, in two passes where guided.
+
+        Each call is one of the steps.
+        """
         ratio = self._components.index.get("boundary_ratio")
         second = ratio is not None and bool(t < ratio * TRAIN_TIMES)
         self._take_turn("transformer_2" if second else "transformer")
@@ -66,6 +70,7 @@ class Flow:
         times = self._times(x, t)
         told = self._run("cond", inward, times, self._told)
         scale = self._scales[second]
+        self._step += 1
         if scale <= 1:
             return told
         untold = self._run("uncond", inward, times, self._untold)
@@ -81,7 +86,9 @@ class Flow:
             self._expert = None
             self._memory.close()
             network = self._memory.enter_context(self._components.use(name))
-            cache = step_cache(network, self._components.plan.cache, self._steps)
+            steps = range(self._step, self._stop)
+            folder = self._components.folder / name
+            cache = step_cache(network, self._components.plan.cache, steps, folder)
             self._expert = name, network, self._memory.enter_context(cache)
             # It is forgotten before it leaves, so that nothing keeps it in memory.
             self._memory.callback(self._forget)

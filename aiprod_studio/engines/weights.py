@@ -41,7 +41,7 @@ from aiprod_studio.engines.converted import convert
 from aiprod_studio.engines.engine import empty_cache
 from aiprod_studio.engines.gguf import find_gguf, load_gguf
 from aiprod_studio.engines.lora_layers import added, check, linear_layers
-from aiprod_studio.engines.loras import Lora, OnBytes, find_loras
+from aiprod_studio.engines.loras import DENOISERS, Lora, OnBytes, find_loras, is_for
 from aiprod_studio.errors import ModelUnavailable
 from aiprod_studio.hardware.memory import stage_of
 from aiprod_studio.types import Plan
@@ -50,9 +50,6 @@ from aiprod_studio.types import Plan
 FindFolder = Callable[[str], Path]
 
 STREAMED = ("group", "disk")
-# The networks that LoRAs are for; of two, the first works where there is much noise.
-DENOISERS = ("transformer", "transformer_2")
-HALVES = ("high", "low")
 
 
 @contextmanager
@@ -168,8 +165,8 @@ class Components:
         """Return those of some LoRAs that are for a network."""
         if name not in DENOISERS:
             return []
-        half = HALVES[DENOISERS.index(name)] if self.has(DENOISERS[1]) else ""
-        return [lora for lora in loras if not (half and lora.half) or lora.half == half]
+        two = self.has(DENOISERS[1])
+        return [lora for lora in loras if is_for(lora.half, name, two)]
 
     def _bring(self, name: str, network: nn.Module, stack: ExitStack) -> None:
         """Bring a network to its place, until `stack` ends or, if it is resident, until `close`."""

@@ -1,4 +1,4 @@
-"""Generation: text, and if given a first and a last picture, to a clip with sound."""
+"""Generation: text, and if given pictures and a reference, to a clip with sound."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from aiprod_studio.engines.engine import (
     OnStep,
     Parts,
     Pictures,
+    Referring,
     Refining,
     Resumable,
     Sound,
@@ -32,6 +33,7 @@ from aiprod_studio.hardware.canvas import first_stage
 from aiprod_studio.hardware.memory import count_passes
 from aiprod_studio.media.clip import Clip
 from aiprod_studio.media.images import fit, read_image, resize
+from aiprod_studio.media.video import read_frames
 from aiprod_studio.sampling.solvers import Point
 from aiprod_studio.types import ModelCard, Plan, Progress, Request, rendered_fps
 
@@ -94,10 +96,16 @@ class Work:
         return tuple(lora.facts for lora in found if lora.weight)
 
     @cached_property
-    def pictures(self) -> tuple[str, str]:
-        """Hashes of the files of the first and the last picture, "" for none; `MediaError`."""
+    def pictures(self) -> tuple[Any, ...]:
+        """Hashes of the files of the first and the last picture, "" for none; `MediaError`.
+
+        Where there is a reference, its own, and the LoRAs, which say how it is read.
+        """
         request = self.request
-        return _hash_file(request.image or request.extend), _hash_file(request.last_image)
+        both = _hash_file(request.image or request.extend), _hash_file(request.last_image)
+        if request.reference is None:
+            return both
+        return *both, _hash_file(request.reference), self.loras
 
     @cached_property
     def mark(self) -> str:
@@ -181,11 +189,11 @@ class Work:
         return text
 
     def encode_pictures(self) -> Given:
-        """Return what the denoiser reads of the first and the last picture."""
+        """Return what the denoiser reads of the first and the last picture, and the reference."""
         return self._encode_pictures(self.first)
 
     def encode_larger(self) -> Given:
-        """Return what the second stage reads of the first and the last picture."""
+        """Return what the second stage reads of them."""
         return self._encode_pictures(self.plan)
 
     def _encode_pictures(self, plan: Plan) -> Given:
@@ -196,9 +204,14 @@ class Work:
             first = fit(read_end(Path(request.extend)), plan.width, plan.height)
         if request.last_image is not None:
             last = fit(read_image(Path(request.last_image)), plan.width, plan.height)
-        if first is None and last is None:
-            return {}
-        return self.parts.encode_media(Pictures(first, last), plan)
+        given: Given = {}
+        if first is not None or last is not None:
+            given = self.parts.encode_media(Pictures(first, last), plan)
+        if request.reference is None:
+            return given
+        assert isinstance(self.parts, Referring)
+        frames = read_frames(Path(request.reference), self.fps)
+        return given | self.parts.encode_reference(frames, request, plan)
 
     def denoise(self, text: Text, nothing: Text, given: Given) -> Latents:
         """Return the clip's latents, those that the trail has or made on from its point."""

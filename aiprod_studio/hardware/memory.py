@@ -4,9 +4,11 @@ On the device a stage holds `weights + slack × work + reserve`, with this work:
 
     load     none, but that of a model without parts a file stands beside its weights (load)
     encode   text: prompt tokens × values alive per token, or the connectors;
-             one picture, encoded at the cost of a decoded frame
+             one picture, encoded at the cost of a decoded frame, or a reference:
+             encode × pixels × frames
     denoise  tokens × batch × width × denoise, twice where guidance doubles the batch (cfg_batch);
-             blocks do not add up, as nothing is kept for a backward pass;
+             blocks do not add up, as nothing is kept for a backward pass; LoRAs are weights
+             beside those of the denoiser at work, in the precision of the arithmetic;
              sliced attention: queries × tokens × heads × 4 bytes; torch's fused kernel: nothing
     refine   a second stage: as denoise, of one clip on the whole canvas, but at least the network
              that doubles latents (upscaler); the first stage then has half the sides
@@ -66,11 +68,15 @@ def shares_memory(plan: Plan) -> bool:
 
 
 def count_tokens(plan: Plan, shrunk: int = 1) -> int:
-    """Return the denoiser's tokens of one clip, on a canvas whose sides are `shrunk` times less."""
-    card = basis_of(plan).card
-    step = card.size_step * shrunk
+    """Return the denoiser's tokens of one clip, on a canvas whose sides are `shrunk` times less.
+
+    Its reference, which may be shorter or smaller, is counted as another clip.
+    """
+    basis = basis_of(plan)
+    step = basis.card.size_step * shrunk
     cells = (plan.width // step) * (plan.height // step)
-    return cells * ((plan.frames - 1) // card.frame_step + 1)
+    clips = 1 if basis.request.reference is None else 2
+    return clips * cells * ((plan.frames - 1) // basis.card.frame_step + 1)
 
 
 def count_passes(request: Request) -> int:
@@ -96,6 +102,18 @@ def stage_sizes(plan: Plan, stage: str) -> dict[str, int]:
     """Return the bytes of each part that works in a stage, as planned."""
     parts = basis_of(plan).card.parts
     return {name: part_size(plan, name) for name in parts if stage_of(name) == stage}
+
+
+def lora_bytes(plan: Plan, stage: str) -> int:
+    """Return the bytes of the LoRAs of the denoiser at work, one at a time, 0 in other stages."""
+    parts = basis_of(plan).card.parts
+    names = parts if stage in ("denoise", "refine") else ()
+    return max((_lora_size(plan, parts[name]) for name in names), default=0)
+
+
+def _lora_size(plan: Plan, part: Part) -> int:
+    """Return the bytes that LoRAs add to a part; they are never quantised."""
+    return part.loras * VALUE_BYTES[plan.precision]
 
 
 def streamed_share(part: Part) -> float:
@@ -135,6 +153,10 @@ def host_peaks(plan: Plan) -> dict[str, int]:
     kept = PROCESS_BYTES + kept_bytes(plan)
     loading = min(LOADING_BYTES, max((p.stored for p in basis.card.parts.values()), default=0))
     more = {"load": loading, "decode": finished}
+    if plan.placement.get("denoise", "resident") != "resident":
+        # However the weights travel, LoRAs do so from RAM.
+        for stage in ("denoise", "refine"):
+            more[stage] = lora_bytes(plan, stage)
     return {stage: kept + more.get(stage, 0) for stage in stages_of(plan)}
 
 
@@ -149,7 +171,9 @@ def kept_bytes(plan: Plan) -> int:
 
 def pinned_bytes(plan: Plan) -> int:
     """Return the bytes of the denoiser's weights in RAM that the system may not move."""
-    return sum(stage_sizes(plan, "denoise").values()) if plan.pinned else 0
+    if not plan.pinned:
+        return 0
+    return sum(stage_sizes(plan, "denoise").values()) + lora_bytes(plan, "denoise")
 
 
 def finished_bytes(request: Request, card: ModelCard) -> int:
@@ -166,7 +190,7 @@ def device_weights(plan: Plan, stage: str) -> int:
         kept = sum(card.part_bytes.values()) * VALUE_BYTES[plan.precision] // 2
         return kept + (round(card.memory.load) if stage == "load" else 0)
     if "resident" in plan.placement.values():
-        return sum(part_size(plan, name) for name in card.parts)
+        return sum(part_size(plan, name) for name in card.parts) + lora_bytes(plan, stage)
     if stage == "load":
         return 0
     return max(_shown(plan, stage), default=0)
@@ -182,7 +206,11 @@ def _shown(plan: Plan, stage: str) -> Iterable[int]:
         return
     streams = plan.placement[stage] in ("group", "disk")
     for name, size in sizes.items():
-        yield math.ceil(size * streamed_share(basis_of(plan).card.parts[name])) if streams else size
+        part = basis_of(plan).card.parts[name]
+        share = streamed_share(part) if streams else 1.0
+        # In one pool LoRAs are whole where blocks bring their share of them.
+        beside = _lora_size(plan, part) * (1.0 if shares_memory(plan) else share)
+        yield math.ceil(size * share + beside)
 
 
 def _token_bytes(plan: Plan) -> float:
@@ -193,13 +221,16 @@ def _token_bytes(plan: Plan) -> float:
 
 
 def _encode_bytes(plan: Plan) -> float:
-    """Return the working memory of encoding a prompt and a picture."""
+    """Return the working memory of encoding a prompt, and a picture or a reference."""
     basis = basis_of(plan)
     memory = basis.card.memory
     prompt = memory.prompt_tokens * _token_bytes(plan)
-    frame = memory.decode * VALUE_BYTES[plan.precision] / 2 + _pixel_bytes(plan)
-    picture = plan.width * plan.height * frame if basis.request.pictured else 0.0
-    return max(prompt, memory.connectors) + picture
+    pixel, size = 0.0, VALUE_BYTES[plan.precision] / 2
+    if basis.request.reference is not None:
+        pixel = memory.encode * size * plan.frames
+    elif basis.request.pictured:
+        pixel = memory.decode * size + _pixel_bytes(plan)
+    return max(prompt, memory.connectors) + plan.width * plan.height * pixel
 
 
 def _denoise_bytes(plan: Plan, tokens: int) -> float:

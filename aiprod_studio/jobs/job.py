@@ -10,6 +10,8 @@ from aiprod_studio.types import Request
 
 WAITING = ("queued", "paused")
 ENDED = ("done", "failed", "cancelled")
+LOCAL = "local"
+"""The owner of the jobs of whoever owns the machine."""
 
 
 @dataclass(frozen=True)

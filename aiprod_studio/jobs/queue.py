@@ -37,18 +37,20 @@ from sqlalchemy import (
 from aiprod_studio.errors import BadRequest, Cancelled
 from aiprod_studio.jobs.database import Database
 from aiprod_studio.jobs.forecast import Earlier
-from aiprod_studio.jobs.job import ENDED, WAITING, Job
+from aiprod_studio.jobs.job import ENDED, LOCAL, WAITING, Job
 from aiprod_studio.jobs.table import JOBS, READ, read_job
 from aiprod_studio.media.files import explain
-from aiprod_studio.sentences import Said
+from aiprod_studio.sentences import Said, write_sentence
 from aiprod_studio.types import Plan, Progress, Record, Request
 
 LEASE_SECONDS = 20.0
 RECENT = 5
 CRASH_LIMIT = 3
-_CRASHED = (
-    f"The worker died {CRASH_LIMIT} times on this clip, most likely for want of memory. "
-    "Ask for a smaller or shorter clip, or retry it."
+_CRASHED = Said(
+    "said.crashed",
+    "The worker died {count} times on this clip, most likely for want of memory. "
+    "Ask for a smaller or shorter clip, or retry it.",
+    count=CRASH_LIMIT,
 )
 _C = JOBS.c
 _FREED: dict[str, Any] = {"worker": None, "lease_until": None, "wish": None, "eta": None}
@@ -113,7 +115,7 @@ class Queue:
             self.quota.check(request)
         values = {
             "id": secrets.token_hex(8),
-            "owner": self.owner or "local",
+            "owner": self.owner or LOCAL,
             "state": "queued",
             "position": _last_position(),
             "engine": request.engine,
@@ -142,6 +144,10 @@ class Queue:
             query = query.where(_C.state.in_(states))
         with self.database.reading() as connection:
             return [read_job(row) for row in connection.execute(query)]
+
+    def owns(self, job: Job) -> bool:
+        """Say whether a job is of the queue's own owner, and not of another one who is seen too."""
+        return job.owner == (self.owner or LOCAL)
 
     def preview(self, job_id: str) -> bytes | None:
         """Return the latest small picture of a job, an encoded image, or None."""
@@ -328,7 +334,7 @@ class Queue:
     def fail(self, job: Job, error: str) -> Job:
         """End a job with the sentence that tells why. Raises `LeaseLost`."""
         ended = {**_FREED, "state": "failed", "finished": time.time()}
-        return self._write(job, error=error, staged=None, **ended)
+        return self._write(job, error=write_sentence(error), staged=None, **ended)
 
     def release(self, job: Job) -> Job:
         """Let go of a job: cancelled or paused if that was asked, else queued in its old place.
@@ -353,7 +359,7 @@ class Queue:
                 silent.values(
                     **_FREED,
                     state=case((crashed, "failed"), else_=_OBEYED),
-                    error=case((crashed, _CRASHED), else_=None),
+                    error=case((crashed, write_sentence(_CRASHED)), else_=None),
                     attempts=_C.attempts + 1,
                     finished=case((over, now), else_=None),
                 )

@@ -11,6 +11,7 @@ from sqlalchemy import Column, Float, Integer, LargeBinary, Row, String, Table, 
 
 from aiprod_studio.jobs.database import TABLES
 from aiprod_studio.jobs.job import Job
+from aiprod_studio.sentences import read_sentence
 
 JOBS = Table(
     "jobs",
@@ -54,4 +55,6 @@ def read_job(row: Row[Any]) -> Job:
     values = dict(row._mapping)
     for name in _JSON:
         values[name] = None if values[name] is None else json.loads(values[name])
+    if values["error"] is not None:
+        values["error"] = read_sentence(values["error"])
     return Job(**{**values, "path": Path(values["path"])})

@@ -18,6 +18,7 @@ from aiprod_studio.jobs.database import QueueUnavailable
 from aiprod_studio.jobs.forecast import Stopwatch, expect
 from aiprod_studio.jobs.job import ENDED, Job
 from aiprod_studio.jobs.queue import LeaseLost, Queue
+from aiprod_studio.sentences import Said
 from aiprod_studio.types import Progress, Record, Request
 
 log = logging.getLogger(__name__)
@@ -138,9 +139,11 @@ class _Shift:
             sentence = str(error)
         except Exception as error:  # the boundary: no job may end the worker
             log.exception("job %s failed", self.job.id)
-            sentence = (
-                f"This clip failed unexpectedly ({type(error).__name__}: {error}). Retry it; if it "
-                "fails again, report it with the log."
+            sentence = Said(
+                "said.unforeseen",
+                "This clip failed unexpectedly ({error}). Retry it; if it fails again, report it "
+                "with the log.",
+                error=f"{type(error).__name__}: {error}",
             )
         return self._insist(lambda: self.queue.fail(self.job, sentence))
 

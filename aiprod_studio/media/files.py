@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aiprod_studio.errors import DoesNotFit, MediaError, StudioError
+from aiprod_studio.sentences import Said
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -96,7 +97,12 @@ def explain(error: OSError, path: Path) -> StudioError:
     """Return the `StudioError` that tells a person why `path` could not be written."""
     if error.errno in _FULL:
         return DoesNotFit(
-            f"The disk is full, so {path} was not written. Free some space or save to another disk."
+            Said(
+                "said.disk_out",
+                "The disk is full, so {path} was not written. Free some space or save to another "
+                "disk.",
+                path=str(path),
+            )
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return MediaError(

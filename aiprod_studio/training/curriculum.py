@@ -38,10 +38,11 @@ class Exercise:
     `batch` rows, over all processes; each computes at most `micro` at once (0: all). `rate` is the
     peak learning rate, `ema` the decay of the moving average. `pictures` is the share of steps
     that show `picture_batch` single frames. Scenes have `frames` (0: the phase's), and `window`
-    pixels a side are cut around the subject (0: the whole frame); of the backbone's only the single
-    frames. A scene is drawn about `reuse` times while it is among the last `room`. `whole_world`
-    shows everything, whatever the phase. Only weights whose name the regular expression `learns`
-    finds are moved ("": all).
+    pixels a side are cut around the subject (0: the whole frame); of the backbone's, single frames
+    are cut and the clips of a `windowed` share of its other steps, which else show fewer. A scene
+    is drawn about `reuse` times while it is among the last `room`. `whole_world` shows everything,
+    whatever the phase. Only weights whose name the regular expression `learns` finds are moved
+    ("": all).
     """
 
     steps: int
@@ -54,6 +55,7 @@ class Exercise:
     picture_batch: int = 0
     frames: int = 0
     window: int = 0
+    windowed: float = 0.0
     reuse: int = 3
     room: int = 512
     whole_world: bool = False
@@ -176,6 +178,8 @@ def _check_exercise(exercise: Exercise, size: SceneSize, where: str) -> None:
         re.compile(exercise.learns)
     except re.error as error:
         raise BadRequest(f"{where}: learns is no regular expression ({error}).") from error
+    if not 0 <= exercise.windowed <= 1 or (exercise.windowed and not exercise.window):
+        raise BadRequest(f"{where}: windowed is a share from 0 to 1 with a window.")
     if not 0 <= exercise.pictures <= 1 or (exercise.pictures and exercise.picture_batch < 1):
         raise BadRequest(f"{where}: pictures is a share from 0 to 1 with a picture_batch.")
 

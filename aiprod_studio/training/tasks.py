@@ -180,11 +180,18 @@ def backbone_task(ground: Ground, pupil: Pupil, teachers: Teachers) -> Task:
     fps, device, window = ground.size.fps, teachers.device, ground.exercise.window
     real = ClipTeachers(teachers, ground.clips) if ground.clips else None
 
+    def narrow(rows: Rows, dice: torch.Generator) -> Rows:
+        # Whole clips show how a frame is laid out; windows, what a subject looks like.
+        side, windowed = window // SPACE_FACTOR, ground.exercise.windowed
+        if "audio" not in rows or torch.rand(1, generator=dice).item() < windowed:
+            return cut_latents(rows, side, dice)
+        cells = rows["video"][0, 0, 0].numel()
+        return take(rows, 0, max(1, count(rows) * side**2 // cells)) if windowed else rows
+
     def tell(rows: Rows, dice: torch.Generator) -> Rows:
+        if window and "surface" in rows:
+            rows = narrow(rows, dice)
         text = real.tell(rows, dice) if real else teachers.tell(labels_of(rows), dice)
-        # Clips show how a whole frame is laid out; pictures, what a subject looks like.
-        if window and "surface" in rows and "audio" not in rows:
-            rows = cut_latents(rows, window // SPACE_FACTOR, dice)
         return add_noise(rows, text, pupil.backbone.config.carried, dice)
 
     def show(average: Pupil, rows: Rows) -> list[Sample]:

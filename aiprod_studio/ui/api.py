@@ -92,13 +92,17 @@ def _spoken(bench: Bench, answer: Callable[..., Any]) -> Callable[..., Any]:
 def read(values: Any, bench: Bench) -> Request:
     """Return the request that was sent, with its files at their place in the studio.
 
-    Raises `BadRequest` for what is no request, and for a file that is not the sender's.
+    Raises `BadRequest` for what is no request, and for a file that is not the sender's, such as a
+    visitor's LoRAs.
     """
     if not isinstance(values, dict):
         raise BadRequest('This is no request. Send an object such as {"prompt": "a red balloon"}.')
     files = {name: values[name] for name in FILES if values.get(name) is not None}
     found = {name: str(_find_file(name, told, bench)) for name, told in files.items()}
-    return Request.from_json({**values, **found})
+    request = Request.from_json({**values, **found})
+    if bench.limits is not None:
+        bench.limits.check_loras(request)
+    return request
 
 
 def _find_file(name: str, told: Any, bench: Bench) -> str | Path:
@@ -108,7 +112,7 @@ def _find_file(name: str, told: Any, bench: Bench) -> str | Path:
         return keep_file(str(uploaded(told["path"], bench.uploads)), kept)
     if isinstance(told, str):
         file = locate(kept, told)
-        if file is None and name == "extend":
+        if file is None and name in ("extend", "reference"):
             bench.gallery.scan()
             return keep_file(str(bench.gallery.entry(told).path), kept)
         if file is not None:

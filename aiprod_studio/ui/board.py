@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from aiprod_studio.batch import name_file
 from aiprod_studio.engines.catalog import find_card
+from aiprod_studio.engines.lora_sizes import with_loras
 from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.graph.extend import continued
 from aiprod_studio.hardware.calibration import calibrated
@@ -18,6 +19,7 @@ from aiprod_studio.jobs.job import ENDED, WAITING, Job
 from aiprod_studio.jobs.queue import Queue
 from aiprod_studio.types import Plan, Request
 from aiprod_studio.ui.drafts import final_of, group_of
+from aiprod_studio.ui.visitors import FOLDER
 
 if TYPE_CHECKING:
     from aiprod_studio.ui.bench import Bench
@@ -29,18 +31,23 @@ ENDED_KEPT = 200
 
 @dataclass(frozen=True)
 class Shot:
-    """A job as the board shows it: with its live preview, and the thumbnail of its file."""
+    """A job as the board shows it: with its live preview, and the thumbnail of its file.
+
+    `guest` says, on the owner's board, what of a visitor's it is: a "clip" or a "draft".
+    """
 
     job: Job
     preview: bytes | None = None
     poster: Path | None = None
+    guest: str = ""
 
 
 @dataclass(frozen=True)
 class Board:
     """All that the board shows: what runs, what waits, groups of drafts, and what has ended.
 
-    `worker` says whether the process that renders is there.
+    What runs (one's own first) and what waits is of all owners that may be seen, as they share the
+    device; the rest is one's own. `worker` says whether the process that renders is there.
     """
 
     running: list[Shot]
@@ -54,12 +61,13 @@ def look(bench: Bench) -> Board:
     """Return what the board shows now."""
     outputs = bench.gallery.outputs
     jobs = bench.queue.jobs()
-    named = [(job, group_of(job, outputs)) for job in jobs]
+    named = [(job, group_of(job, outputs)) for job in jobs if bench.queue.owns(job)]
     names = sorted({name for _, name in named if name}, reverse=True)[:GROUPS_SHOWN]
     ended = [job for job, name in named if job.state in ENDED and name is None and not _gone(job)]
     ended.sort(key=lambda job: job.finished or 0.0, reverse=True)
+    running = [_shot(bench, job) for job in jobs if job.state == "running"]
     return Board(
-        running=[_shot(bench, job) for job in jobs if job.state == "running"],
+        running=sorted(running, key=lambda shot: bool(shot.guest)),
         waiting=[_shot(bench, job) for job in jobs if job.state in WAITING],
         groups={
             name: [_shot(bench, job) for job, group in named if group == name] for name in names
@@ -87,6 +95,7 @@ def predict(bench: Bench, request: Request) -> Plan | None:
     if hardware is None:
         return None
     try:
+        card = with_loras(card, request.loras)
         return choose_plan(*calibrated(hardware, card), continued(request))
     except BadRequest:
         raise
@@ -143,8 +152,14 @@ def _gone(job: Job) -> bool:
 
 
 def _shot(bench: Bench, job: Job) -> Shot:
+    guest = "" if bench.queue.owns(job) else _kind(job, bench.gallery.outputs)
     if job.state == "running" and job.preview_time is not None:
-        return Shot(job, preview=bench.queue.preview(job.id))
+        return Shot(job, preview=bench.queue.preview(job.id), guest=guest)
     if job.state == "done":
         return Shot(job, poster=bench.gallery.thumbnail(job.path))
-    return Shot(job)
+    return Shot(job, guest=guest)
+
+
+def _kind(job: Job, outputs: Path) -> str:
+    """Say whether what a visitor queued is a "clip" or a "draft"."""
+    return "draft" if group_of(job, outputs / FOLDER / job.owner) else "clip"

@@ -96,7 +96,7 @@ def draw_board(view: Board, say: Texts) -> str:
         parts.append(_section("drafts", say("board.drafts"), grid, clear))
     if view.waiting:
         rows = "".join(
-            _waiting(shot.job, number, say) for number, shot in enumerate(view.waiting, start=1)
+            _waiting(shot, number, say) for number, shot in enumerate(view.waiting, start=1)
         )
         parts.append(_section("waiting", say("board.waiting"), f'<ol class="as-rows">{rows}</ol>'))
     if view.ended:
@@ -156,19 +156,21 @@ def _running(shot: Shot, worker: bool, say: Texts) -> str:
     away = "" if worker else f'<p class="as-note">{escape(say("board.worker_away"))}</p>'
     return (
         f'<article class="as-card as-running" data-job="{job.id}">{_preview(shot, say)}'
-        f"<div>{_prompt(job)}{_facts(job, say)}{_bar(job, say)}{away}<p class='as-actions'>"
+        f"<div>{_prompt(job)}{_facts(shot, say)}{_bar(job, say)}{away}<p class='as-actions'>"
         f"{draw_button('pause', say('board.pause'), job.id)}"
         f"{draw_button('cancel', say('board.cancel'), job.id)}</p></div></article>"
     )
 
 
-def _waiting(job: Job, number: int, say: Texts) -> str:
+def _waiting(shot: Shot, number: int, say: Texts) -> str:
+    job = shot.job
     paused = job.state == "paused"
     hold = ("resume", "board.resume") if paused else ("pause", "board.pause")
     first = "" if number == 1 else draw_button("first", say("board.first"), job.id)
     state = f'<span class="as-chip">{escape(say("board.paused"))}</span>' if paused else ""
     return (
-        f'<li class="as-row" data-job="{job.id}"><div>{_prompt(job)}{_facts(job, say)}{state}</div>'
+        f'<li class="as-row" data-job="{job.id}"><div>{_prompt(job)}{_facts(shot, say)}{state}'
+        "</div>"
         f'<p class="as-actions">{first}{draw_button(hold[0], say(hold[1]), job.id)}'
         f"{draw_button('cancel', say('board.remove'), job.id)}</p></li>"
     )
@@ -209,7 +211,7 @@ def _ended(shot: Shot, say: Texts) -> str:
     actions += draw_button("forget", say("board.forget"), job.id)
     return (
         f'<article class="as-card as-result as-is-{job.state}" data-job="{job.id}">{body}'
-        f'<div>{_prompt(job)}{_facts(job, say)}<p class="as-actions">{actions}</p></div></article>'
+        f'<div>{_prompt(job)}{_facts(shot, say)}<p class="as-actions">{actions}</p></div></article>'
     )
 
 
@@ -234,7 +236,9 @@ def _glance(shot: Shot, name: str) -> str:
 
 
 def _outcome(job: Job, say: Texts) -> str:
-    return say("board.cancelled") if job.state == "cancelled" else job.error or say("board.failed")
+    if job.state == "cancelled":
+        return say("board.cancelled")
+    return say.tell(job.error) if job.error else say("board.failed")
 
 
 def _prompt(job: Job) -> str:
@@ -242,9 +246,11 @@ def _prompt(job: Job) -> str:
     return f'<p class="as-prompt" dir="auto">{escape(shorten(prompt, PROMPT_CHARACTERS))}</p>'
 
 
-def _facts(job: Job, say: Texts) -> str:
-    asked = job.asked
-    facts = [job.engine]
+def _facts(shot: Shot, say: Texts) -> str:
+    """Return the line of what a job is; what is a visitor's begins with that."""
+    job, asked = shot.job, shot.job.asked
+    facts = [say(f"board.guest_{shot.guest}")] if shot.guest else []
+    facts.append(job.engine)
     if asked.get("width") and asked.get("height"):
         facts.append(f"{asked['width']}×{asked['height']}")
     if asked.get("seconds"):

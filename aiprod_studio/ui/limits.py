@@ -60,7 +60,11 @@ class Limits:
         for asked, limit, key, told in most:
             if asked is not None and asked > limit:
                 raise BadRequest(Said(key, told, limit=limit))
-        if full.loras:
+        self.check_loras(full)
+
+    def check_loras(self, request: Request) -> None:
+        """Raise `BadRequest` for LoRAs: even a plan would look at the files that they name."""
+        if request.loras:
             told = "This studio shares no LoRAs. Leave them out."
             raise BadRequest(Said("said.no_loras", told))
 

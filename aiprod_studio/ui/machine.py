@@ -76,13 +76,12 @@ def write(hardware: Hardware) -> str:
     """Return what another process reads a machine from."""
     values, why = dataclasses.asdict(hardware), hardware.because
     if isinstance(why, Said):
-        values["because"] = [why.key, why.english, why.values]
+        values["because"] = why.to_json()
     return json.dumps(values)
 
 
 def _read(text: str) -> Hardware:
     values = json.loads(text)
     if isinstance(values["because"], list):
-        key, english, named = values["because"]
-        values["because"] = Said(key, english, **named)
+        values["because"] = Said.from_json(values["because"])
     return Hardware(**{**values, "dtypes": tuple(values["dtypes"])})

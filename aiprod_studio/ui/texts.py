@@ -64,7 +64,10 @@ class Texts:
             name: self.tell(value) if isinstance(value, Said) else value
             for name, value in sentence.values.items()
         }
-        return self(sentence.key, **values)
+        try:
+            return self(sentence.key, **values)
+        except (LookupError, ValueError):  # another version kept it, with values of its own
+            return sentence
 
     @property
     def direction(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aiprod_studio.engines.catalog import find_card
+from aiprod_studio.engines.lora_sizes import with_loras
 from aiprod_studio.errors import BadRequest, DoesNotFit
 from aiprod_studio.graph.extend import continued
 from aiprod_studio.hardware.calibration import calibrated
@@ -48,7 +49,7 @@ def weigh(request: Request, card: ModelCard, hardware: Hardware | None, queue: Q
         full = complete(continued(request), card)
         if hardware is None:
             return Verdict("unknown")
-        plan = choose_plan(*calibrated(hardware, card), full)
+        plan = choose_plan(*calibrated(hardware, with_loras(card, full.loras)), full)
     except BadRequest as error:
         return Verdict("wrong", reasons=(str(error),))
     except DoesNotFit as error:

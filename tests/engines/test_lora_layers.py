@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from aiprod_studio.engines.lora_layers import added, check, linear_layers
 from aiprod_studio.engines.loras import Lora, digest_of, find_loras
 from aiprod_studio.errors import BadRequest
+from tests.benchmarks.architectures import denoiser_inputs, transformer
+from tests.benchmarks.peaks import shapes_only, trace
 from tests.engines.tiny_pipelines import build
 
 CPU = torch.device("cpu")
@@ -245,3 +247,17 @@ def test_a_compiled_network_notices_it(tmp_path: Path) -> None:
     for ours, wanted in zip(compiled, plain, strict=True):
         torch.testing.assert_close(ours, wanted)
     assert not torch.equal(plain[1], plain[2])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_it_works_within_what_the_denoiser_does(tmp_path: Path) -> None:
+    """At real widths and a real size: beside its weights it takes next to nothing."""
+    with shapes_only():
+        network = transformer("wan2.1-1.3b", layers=2)
+        inputs = denoiser_inputs("wan2.1-1.3b", 832, 480, 81, 512)
+    lora = write(tmp_path / "a.safetensors", tensors(network, every(network), "lora_A", "lora_B"))
+    with shapes_only():
+        plain = trace(network, lambda: network(**inputs))
+        with added(network, [lora], torch.bfloat16, torch.device("meta")):
+            beside = trace(network, lambda: network(**inputs))
+    assert plain < beside < 1.005 * plain

@@ -209,7 +209,7 @@ def test_pictures_are_held_as_by_the_plain_pipeline(
     given = parts.encode_media(Pictures(first, last), PLAN)
     assert set(given) == {"0", "16"}
     given = {"0": given["0"], "9": given["16"]}
-    rough = packed_noise(3, 18 + 6)
+    rough = packed_noise(3, 18, beside=6)
     start = Point(0, rough, rough)
     recipe = Recipe(sigmas=(1.0, 0.9, 0.5))
     latents = run(replace(parts, recipe=recipe), given, guidance=guidance, start=start)

@@ -75,7 +75,7 @@ name = "only"
 repo = "owner/tiny-ltx"
 revision = "main"
 gated = false
-tasks = ["text", "image", "keyframes"]
+tasks = ["text", "image", "keyframes", "reference"]
 files = ["model_index.json", FOLDERS]
 
 [[variants]]
@@ -166,8 +166,8 @@ def loaded(folder: Path, **changes: Any) -> Iterator[LTX2Parts]:
 
 
 def run(parts: LTX2Parts, given: Given | None = None, **changes: Any) -> Latents:
-    """Denoise the request with some fields of it, or the plan's cache, changed."""
-    plan = replace(PLAN, cache=changes.pop("cache", ""))
+    """Denoise the request with some fields of it, or the plan or its cache, changed."""
+    plan = replace(changes.pop("plan", PLAN), cache=changes.pop("cache", ""))
     places = {name: changes.pop(name) for name in ("on_point", "start") if name in changes}
     request = replace(REQUEST, **changes)
     text, nothing = parts.encode_text(PROMPT), parts.encode_text("")
@@ -225,12 +225,12 @@ def unshifted(pipe: Any) -> Any:
     return own.from_config(own.config, use_dynamic_shifting=False, shift_terminal=None)
 
 
-def packed_noise(seed: int, tokens: int) -> Tensor:
+def packed_noise(seed: int, tokens: int, beside: int = 0) -> Tensor:
     """Return the flat noise that the plain pipelines draw for tokens instead of for latents.
 
-    Of so many tokens the first 18 · n are the clip's.
+    They draw some for those that stand beside the clip, too.
     """
     dice = torch.Generator().manual_seed(seed)
-    video = torch.randn(1, tokens, 4, generator=dice)[:, : tokens // 18 * 18]
+    video = torch.randn(1, tokens + beside, 4, generator=dice)[:, :tokens]
     audio = torch.randn(1, 18, 4, generator=dice).unflatten(2, (2, 2))
     return torch.cat([video.transpose(1, 2).flatten(), audio.transpose(1, 2).flatten()])

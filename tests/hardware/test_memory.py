@@ -9,9 +9,15 @@ import pytest
 from aiprod_studio.engines.catalog import cards
 from aiprod_studio.hardware.imagined import imagine
 from aiprod_studio.hardware.ladder import predict
-from aiprod_studio.hardware.memory import STAGES
+from aiprod_studio.hardware.memory import (
+    STAGES,
+    basis_of,
+    count_tokens,
+    pinned_bytes,
+    streamed_share,
+)
 from aiprod_studio.hardware.plan import choose_plan
-from aiprod_studio.types import Plan, Request
+from aiprod_studio.types import Basis, ModelCard, Plan, Request
 
 
 def roomy(engine: str, width: int, height: int, gpu_gb: float = 200.0) -> Plan:
@@ -51,6 +57,19 @@ def test_denoising_takes_what_was_traced(
         placed(plan, "group").peak_bytes["denoise"],
     ]
     assert [one / 1e9 for one in found] == pytest.approx([full, float8, int4, streamed], rel=0.03)
+
+
+def test_a_reference_is_counted_as_another_clip() -> None:
+    plain = roomy("ltx-2", 768, 512)
+    assert plain.basis is not None
+    request = dataclasses.replace(plain.basis.request, reference="a.mp4")
+    basis = dataclasses.replace(plain.basis, request=request)
+    beside = predict(dataclasses.replace(plain, basis=basis))
+    assert count_tokens(beside) == 2 * count_tokens(plain)
+    for stage in ("encode", "denoise"):
+        assert beside.peak_bytes[stage] > plain.peak_bytes[stage]
+    assert beside.stage_seconds["denoise"] > 2 * plain.stage_seconds["denoise"]
+    assert beside.peak_bytes["decode"] == plain.peak_bytes["decode"]
 
 
 @pytest.mark.parametrize(
@@ -112,3 +131,64 @@ def test_apple_has_one_pool_and_slices_attention() -> None:
     gap = plan.peak_bytes["denoise"] - native.peak_bytes["denoise"]
     assert gap == pytest.approx(scores * 1.25, abs=2)
     assert "group" not in plan.placement.values()
+
+
+@pytest.mark.parametrize("quantisation", ["", "int4"])
+@pytest.mark.parametrize("placement", ["resident", "model", "group", "disk"])
+def test_loras_stand_beside_the_denoiser_at_work(placement: str, quantisation: str) -> None:
+    """In 16 bits whatever the weights have, of two denoisers those of one at a time."""
+    plain = placed(roomy("wan2.2-a14b", 832, 480), placement, quantisation)
+    loras = {"transformer": 6 * 10**8, "transformer_2": 5 * 10**8}
+    more = predict(dataclasses.replace(plain, basis=widened(plain, loras)))
+    found = {stage: more.peak_bytes[stage] - plain.peak_bytes[stage] for stage in STAGES}
+    part = basis_of(plain).card.parts["transformer"]
+    share = streamed_share(part) if placement in ("group", "disk") else 1.0
+    assert found.pop("denoise") == pytest.approx(1.2e9 * share, abs=1)
+    assert set(found.values()) == {0}
+    waiting = {stage: more.ram_bytes[stage] - plain.ram_bytes[stage] for stage in STAGES}
+    wanted = 0 if placement == "resident" else 1_200_000_000
+    assert waiting == {"load": 0, "encode": 0, "denoise": wanted, "decode": 0}
+
+
+def test_loras_are_pinned_with_their_denoiser() -> None:
+    plain = dataclasses.replace(placed(roomy("ltx-2", 768, 512), "group"), pinned=True)
+    more = dataclasses.replace(plain, basis=widened(plain, {"transformer": 10**8}))
+    assert pinned_bytes(more) - pinned_bytes(plain) == 2 * 10**8
+
+
+def test_in_one_pool_loras_are_counted_once_and_whole() -> None:
+    """Also beside blocks that are read from files."""
+    machine = dataclasses.replace(imagine(200, 300), device="cpu", dtypes=("float32",))
+    card = cards()["wan2.1-1.3b"]
+    for place in ("resident", "model", "disk"):
+        plain = placed(choose_plan(machine, card, Request("x", card.id)), place)
+        more = predict(dataclasses.replace(plain, basis=widened(plain, {"transformer": 10**8})))
+        for ours, wanted in (
+            (more.peak_bytes, plain.peak_bytes),
+            (more.ram_bytes, plain.ram_bytes),
+        ):
+            assert ours["denoise"] - wanted["denoise"] == 4 * 10**8
+
+
+def test_a_lora_can_be_what_does_not_fit() -> None:
+    """Then the weights move, as they do for anything else."""
+    card = cards()["wan2.1-1.3b"]
+    machine, request = imagine(24, 64), Request("x", card.id)
+    plain = choose_plan(machine, card, request)
+    wide = choose_plan(machine, with_parts(card, {"transformer": 4 * 10**9}), request)
+    assert "resident" in plain.placement.values()
+    assert "resident" not in wide.placement.values()
+
+
+def widened(plan: Plan, loras: dict[str, int]) -> Basis:
+    """Return the basis of a plan with LoRAs of so many values beside its parts."""
+    basis = basis_of(plan)
+    return dataclasses.replace(basis, card=with_parts(basis.card, loras))
+
+
+def with_parts(card: ModelCard, loras: dict[str, int]) -> ModelCard:
+    parts = {
+        name: dataclasses.replace(part, loras=loras.get(name, 0))
+        for name, part in card.parts.items()
+    }
+    return dataclasses.replace(card, parts=parts)

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
-from tests.benchmarks.peaks import Case, predicted, traced
+from aiprod_studio.engines.catalog import cards
+from tests.benchmarks import architectures
+from tests.benchmarks.peaks import Case, predicted, shapes_only, trace, traced
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -36,3 +39,17 @@ def test_a_text_encoders_peak_is_nearly_all_weights() -> None:
     case = Case("ltx-video-2b", "encode", 704, 512, 121)
     work, whole = predicted(case)
     assert abs(work - traced(case)) < 0.01 * whole
+
+
+def test_a_reference_is_encoded_in_what_the_formula_says() -> None:
+    width, height, frames = 768, 512, 49
+    with shapes_only():
+        network = architectures.video_vae("ltx-2")
+
+        def encode() -> object:
+            video = torch.zeros(1, 3, frames, height, width, dtype=torch.float32)
+            return network.encode(video.to(torch.bfloat16)).latent_dist.mode()
+
+        seen = trace(network, encode)
+    formula = cards()["ltx-2"].memory.encode * width * height * frames
+    assert formula == pytest.approx(seen, rel=0.05)

@@ -9,6 +9,7 @@ import pytest
 from aiprod_studio.errors import BadRequest, Cancelled
 from aiprod_studio.jobs.forecast import Earlier
 from aiprod_studio.jobs.queue import LeaseLost, Queue
+from aiprod_studio.sentences import Said
 from aiprod_studio.types import Plan, Progress, Record, Request
 
 PLAN = Plan("cpu", "float32", 16, 16, 1, 1, 0, {"load": 1}, 2.5, ("a test",))
@@ -230,6 +231,19 @@ def test_two_finished_files_never_get_one_name(queue, tmp_path):
     assert queue.recent("another") == []
 
 
+def test_why_a_job_failed_is_english_in_the_table_and_can_be_translated(queue):
+    a, b = add(queue, "a", "b")
+    why = Said("said.gpu", "on {device}", device="a GPU")
+    assert queue.fail(queue.take("w"), why).error == why
+    queue.fail(queue.take("w"), "It did not work. Try again.")
+    told, plain = queue.find(a).error, queue.find(b).error
+    assert (told, told.key, told.values) == (why, why.key, why.values)
+    assert (plain, type(plain)) == ("It did not work. Try again.", str)
+    with queue.database.reading() as connection:
+        kept = set(connection.exec_driver_sql("SELECT error FROM jobs").scalars())
+    assert {text.splitlines()[0] for text in kept} == {why, plain}
+
+
 def test_a_job_whose_workers_die_fails_in_the_end_and_wishes_are_obeyed_even_then(queue):
     a, b, c = add(queue, "a", "b", "c")
     queue.lease = -1.0
@@ -239,6 +253,7 @@ def test_a_job_whose_workers_die_fails_in_the_end_and_wishes_are_obeyed_even_the
     failed = queue.find(a)
     assert (failed.state, failed.attempts) == ("failed", 3)
     assert failed.error.endswith("or retry it.")
+    assert (failed.error.key, failed.error.values) == ("said.crashed", {"count": 3})
     assert queue.retry(a).attempts == 0
     assert queue.take("w").id == b
     queue.cancel(b)

@@ -37,6 +37,7 @@ def test_a_phase_reviews_what_those_before_it_taught(tiny):
         ("window = 16", "window = 64", "within the frame"),
         ('family = "starter"', 'family = "huge"', "Use starter or base"),
         ("pictures = 0.5", "pictures = 2", "from 0 to 1"),
+        ("pictures = 0.5", "windowed = 0.5", "a share from 0 to 1 with a window"),
         ("pictures = 0.5", "learns = '('", "no regular expression"),
         ("seed = 3", "seed =", "not valid TOML"),
         ("cameras = [", 'sizes = ["giant"]\ncameras = [', "no 'giant' among the sizes"),

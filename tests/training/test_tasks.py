@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -74,6 +75,24 @@ def test_a_step_s_batch_depends_on_its_number_alone(tasks):
         assert same(rows, second[name].draw(3)), name
         assert not any(same(rows, held) for held in task.held_out())
         assert count(rows) in (4, 8)
+
+
+def test_some_steps_cut_their_clips_and_the_others_show_as_much_of_fewer(tiny, networks, tmp_path):
+    teachers = Teachers(networks.video_vae, networks.audio_vae, networks.text_encoder)
+    first = tiny.phases[0]
+    narrow = dataclasses.replace(
+        first.exercises["backbone"], window=16, windowed=0.5, batch=8, pictures=0.0
+    )
+    phase = dataclasses.replace(first, exercises={**first.exercises, "backbone": narrow})
+    ground = Ground(tiny, phase, "backbone", tmp_path)
+    task = backbone_task(ground, Pupil(networks.backbone), teachers)
+    shapes = set()
+    for step in range(12):
+        rows = task.draw(step)
+        assert ("window" in rows) == (rows["video"].shape[-1] == 1)
+        assert task.loss(task.network, rows).isfinite()
+        shapes.add((*rows["video"].shape, "audio" in rows))
+    assert shapes == {(8, 24, 2, 1, 1, True), (2, 24, 2, 2, 2, True)}
 
 
 def test_looks_write_clips_with_sound_and_pictures_for_the_page(tasks, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from aiprod_studio.media.video import probe
 from aiprod_studio.types import Request
 from aiprod_studio.ui.api import read, tell_request
 from aiprod_studio.ui.bench import Bench
+from aiprod_studio.ui.limits import Limits
 from tests.ui.conftest import Served, Shared
 from tests.ui.test_share_abuse import PLAN, Visit, enter, put_clip
 
@@ -166,11 +168,20 @@ def test_files_of_the_studio_go_by_their_names(bench: Bench) -> None:
     told = tell_request(asked.to_json(), bench)
     assert told["extend"] == Path(asked.extend).name
     assert read(told, bench) == asked
+    assert read({"prompt": "on", "reference": "clip.mp4"}, bench).reference == asked.extend
     with pytest.raises(BadRequest, match="Send it along"):
         read({"prompt": "on", "image": str(made)}, bench)
 
 
 # --- visitors ------------------------------------------------------------------------------------
+
+
+def test_no_file_of_a_visitors_lora_is_looked_at(bench: Bench) -> None:
+    """Not even to plan with it; the owner's is."""
+    asked = {"prompt": "a", "engine": "wan2.1-1.3b", "loras": ["/etc/passwd"]}
+    assert read(asked, bench).loras == ("/etc/passwd",)
+    with pytest.raises(BadRequest, match="shares no LoRAs"):
+        read(asked, dataclasses.replace(bench, limits=Limits()))
 
 
 def test_the_manuals_visitor_signs_in(shared: Shared, tmp_path: Path) -> None:

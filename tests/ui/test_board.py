@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from html import escape
+
 import pytest
 
 from aiprod_studio.errors import BadRequest
+from aiprod_studio.sentences import Said
 from aiprod_studio.types import Progress, Request
 from aiprod_studio.ui import board as board_module
 from aiprod_studio.ui.bench import Bench
 from aiprod_studio.ui.board import act, look, prune, queue_clip
 from aiprod_studio.ui.cards import draw_board, percent_of
+from aiprod_studio.ui.texts import Texts
 
 EVIL = "<script>alert('x')</script> & \"friends\""
 
@@ -39,6 +43,21 @@ def test_a_clip_waits_runs_and_ends_on_the_board(bench: Bench) -> None:
     act(bench, "cancel", job.id)
     act(bench, "forget", job.id)
     assert [each.id for each in bench.queue.jobs()] == [first.id]
+
+
+def test_why_a_clip_failed_is_told_in_the_language_of_the_page(bench: Bench) -> None:
+    why = Said("said.crashed", "The worker died {count} times.", count=3)
+    for sentence in (why, "It broke. Try a smaller clip."):
+        queue_clip(bench, Request("a dog"))
+        job = bench.queue.take("a test")
+        assert job is not None
+        bench.queue.fail(job, sentence)
+    german = Texts("de")
+    drawn = draw_board(look(bench), german)
+    assert escape(german("said.crashed", count=3)) in drawn
+    assert why not in drawn
+    assert "It broke. Try a smaller clip." in drawn
+    assert why in draw_board(look(bench), bench.say)
 
 
 def test_once_more_takes_a_new_seed(bench: Bench) -> None:

@@ -20,6 +20,7 @@ def test_what_was_learned_comes_back_with_its_reason(tmp_path: Path) -> None:
     assert known is not None
     assert isinstance(known.because, Said)
     assert (known.because, known.because.key) == ("on a GPU", "said.gpu")
+    assert known.because.values == {"device": "a GPU"}
     assert (known.device, known.dtypes) == (MACHINE.device, MACHINE.dtypes)
 
 
@@ -33,6 +34,6 @@ def test_a_reason_in_plain_english_is_read_too(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_as_good_as_none(tmp_path: Path) -> None:
     file = tmp_path / "machine.json"
-    for damaged in ("", "{}", '{"because": 5}', '{"because": [1]}', "[]"):
+    for damaged in ("", "{}", '{"because": 5}', '{"because": [1]}', "[]", '{"because": [1, 2, 3]}'):
         file.write_text(damaged, encoding="utf-8")
         assert Machine(file).hardware is None

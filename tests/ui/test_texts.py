@@ -130,6 +130,7 @@ def test_a_sentence_without_a_text_stays_english_and_its_parts_are_told() -> Non
     say = Texts("de")
     assert say.tell("no sentence of ours") == "no sentence of ours"
     assert say.tell(Said("said.unknown", "{count} clips", count=2)) == "2 clips"
+    assert say.tell(Said("said.crashed", "It died {often}.", often="twice")) == "It died twice."
     name = Said("field.steps", "steps")
     told = Said("said.whole", "{name} is {value:g}; give a whole number.", name=name, value=2.5)
     assert say.tell(told) == "Schritte ist 2.5; gib eine ganze Zahl an."

@@ -7,17 +7,21 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.library.provenance import PICTURES, save_clip
 from aiprod_studio.media.clip import Clip
 from aiprod_studio.types import Plan, Request
 from aiprod_studio.ui.bench import Bench
 from aiprod_studio.ui.board import act, look, queue_clip
+from aiprod_studio.ui.cards import draw_board
+from aiprod_studio.ui.drafts import queue_drafts
 from aiprod_studio.ui.limits import Limits
 from aiprod_studio.ui.tabs.library import again
 from aiprod_studio.ui.visitors import SESSION, Visitors, show_picture, store_upload
@@ -68,6 +72,30 @@ def test_a_damaged_key_is_told(visitors: Visitors, bench: Bench) -> None:
     (bench.home / "visitors" / "key").write_bytes(b"short")
     with pytest.raises(StudioError, match="Delete it"):
         Visitors(bench, LIMITS)
+
+
+def test_the_owner_sees_what_visitors_wait_for_and_not_what_became_of_it(
+    bench: Bench, visitors: Visitors
+) -> None:
+    visitor, anna = sign_in(visitors)
+    wish, card = Request("a dog"), find_card("starter")
+    drafts = queue_drafts(anna.queue, anna.gallery.outputs, wish, card, 2, lambda _: None)
+    queue_clip(anna, Request("a dog at sea"))
+    mine = queue_clip(bench, Request("a cat"))
+    job = bench.queue.take("a test")
+    assert job is not None
+    assert job.owner == visitor
+    seen = look(bench)
+    assert [shot.guest for shot in (*seen.running, *seen.waiting)] == ["draft", "draft", "clip", ""]
+    assert seen.groups == {}
+    drawn = draw_board(seen, bench.say)
+    assert [drawn.count(escape(f"A visitor's {kind}")) for kind in ("draft", "clip")] == [2, 1]
+    bench.queue.fail(job, "It broke. Try again.")
+    bench.queue.cancel(mine.id)
+    assert [shot.job.id for shot in look(bench).ended] == [mine.id]
+    [group] = look(anna).groups.values()
+    assert [shot.job.id for shot in group] == [draft.id for draft in drafts]
+    assert "A visitor" not in draw_board(look(anna), anna.say)
 
 
 def test_visitors_see_and_steer_their_own_jobs_alone(bench: Bench, visitors: Visitors) -> None:

@@ -210,6 +210,7 @@ def again(bench: Bench, name: str, do: str) -> Request:
         extend=clip,
         image=None,
         last_image=None,
+        reference=None,
         width=None,
         height=None,
         fps=None,
