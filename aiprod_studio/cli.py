@@ -70,6 +70,7 @@ TEXT_OPTIONS = {
     "extend": ("CLIP", "a clip that goes on: the file is that clip and then the new part"),
     "reference": ("FILE", "a clip or picture that the model follows, with a --lora made for it"),
     "stages": ("N", "1, or 2: half the size first, then doubled and refined"),
+    "cache": ("NAME", "a step cache, first-block or mag: faster, but it changes the result"),
 }
 USAGE = """aiprod-studio --cli PROMPT [PROMPT ...] [options]
        aiprod-studio --cli --file prompts.txt|.csv|.jsonl [options]
@@ -86,9 +87,9 @@ DETAILS = """\
 Options are defaults for the lines of a file: a preset gives way to an option, an option to the
 line's own value. A .csv or .jsonl file has a column for each of these that it needs: prompt,
 engine, width, height, seconds, fps, seed, steps, guidance, audio, image, last_image, extend,
-reference, stages, loras (with ; between them). Progress goes to stderr, the path of every finished
-clip to stdout. Exit codes: 0 all is well, 1 something failed on the way, 2 the input was refused
-and nothing was rendered, 130 stopped by Ctrl-C.
+reference, stages, cache, loras (with ; between them). Progress goes to stderr, the path of every
+finished clip to stdout. Exit codes: 0 all is well, 1 something failed on the way, 2 the input was
+refused and nothing was rendered, 130 stopped by Ctrl-C.
 """
 
 

@@ -70,6 +70,7 @@ def _parser() -> Parser:
     add("--image", metavar="FILE", help="a picture that the first frame shows")
     add("--last-image", metavar="FILE", help="a picture that the last frame shows")
     add("--reference", metavar="FILE", help="a clip or picture that the model follows")
+    add("--cache", metavar="NAME", help="a step cache, first-block or mag: it changes the result")
     add("--lora", action="append", default=[], metavar="FILE|REPO[:W]", help="a LoRA; repeat")
     add("--count", type=int, metavar="N", default=1, help="clips of this kind in the job")
     add("--gpu", metavar="SIZE", help="an imagined NVIDIA GPU, such as '24 GB', or 'none'")
@@ -82,7 +83,7 @@ def _ask(options: argparse.Namespace) -> tuple[Request, ModelCard, Hardware]:
     """Return what is asked of which model on which machine; raises `BadRequest`."""
     if options.count < 1:
         raise BadRequest(f"count is {options.count}; give 1 or more.")
-    names = ("prompt", "engine", *NUMBERS, "audio", "image", "last_image", "reference")
+    names = ("prompt", "engine", *NUMBERS, "audio", "image", "last_image", "reference", "cache")
     asked = {name: getattr(options, name) for name in names}
     request = Request(**asked, loras=tuple(options.lora))
     card = with_loras(find_card(options.engine), request.loras)

@@ -74,7 +74,7 @@ class Studio:
 
     With `hold`, the weights in use stay in memory between calls, until another model is needed
     or `close` is called. With `batch`, so many clips of one shape go through the denoiser at once
-    instead of as many as the planner finds best.
+    instead of as many as the planner finds best; those with a step cache always go alone.
     """
 
     def __init__(self, hold: bool = False, batch: int | None = None) -> None:
@@ -109,7 +109,9 @@ class Studio:
         full = complete(continued(request), card)
         card = with_loras(card, full.loras)
         plan = choose_plan(*calibrated(self.hardware, card), full, clips)
-        return full, _at_once(plan, min(self._batch, clips)) if self._batch else plan
+        if self._batch and not full.cache:
+            plan = _at_once(plan, min(self._batch, clips))
+        return full, plan
 
     def render(self, prompt: str, path: Path | str, **wishes: Any) -> Record:
         """Render one prompt to a file; `wishes` are further fields of `Request`."""

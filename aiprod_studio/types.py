@@ -18,6 +18,8 @@ SIDE_LIMIT = 4096
 SECONDS_LIMIT = 600.0
 FILES = frozenset({"image", "last_image", "extend", "reference"})
 """The fields of a request that name a file."""
+CACHES = {"first-block": 0.05, "mag": 0.06}
+"""The step caches, each with the threshold of its authors."""
 
 # The frames that a decoder's neighbouring chunks share, the usual pipelines' own.
 SHARED_FRAMES = 8
@@ -34,7 +36,9 @@ class Request:
     clip and then `seconds` more, in its size and frame rate unless others are asked for. In two
     `stages` a clip is denoised at half the size, doubled and denoised again in a few steps.
     `reference` is a clip or picture that the model sees beside the one that it makes, for LoRAs
-    that were trained so (IC-LoRA): of depths, poses, edges, or one to make finer.
+    that were trained so (IC-LoRA): of depths, poses, edges, or one to make finer. `cache` is a
+    step cache, one of `CACHES`, with ":" and a threshold where the usual one does not suit: work
+    that would repeat itself from step to step is left out, which changes the result.
     Raises `BadRequest` when a value can suit no engine at all.
     """
 
@@ -54,6 +58,7 @@ class Request:
     last_image: str | None = None
     stages: int = 1
     reference: str | None = None
+    cache: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values of a wrong type or out of every engine's range."""
@@ -94,6 +99,8 @@ class Request:
                 "The clip to extend gives the first picture already. Leave out the image or the "
                 "clip."
             )
+        if self.cache is not None:
+            read_cache(self.cache)
 
     @property
     def pictured(self) -> bool:
@@ -131,6 +138,21 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("guidance", 0, 30),
     ("stages", 1, 2),
 )
+
+
+def read_cache(wish: str) -> tuple[str, float]:
+    """Return the name and the threshold of the step cache in a request; `BadRequest` for others."""
+    name, _, number = wish.partition(":")
+    try:
+        threshold = float(number) if number else CACHES.get(name, 0.0)
+    except ValueError:
+        threshold = math.nan
+    if name not in CACHES or not 0 <= threshold < math.inf:
+        raise BadRequest(
+            f"There is no step cache {wish[:40]!r}. Use {' or '.join(CACHES)}, with ':' and a "
+            "threshold of 0 or more where the usual one does not suit, or leave it out."
+        )
+    return name, threshold
 
 
 def _check_types(request: Request) -> None:
@@ -236,8 +258,8 @@ class ModelCard:
     `flops_per_token` the arithmetic of one denoiser evaluation, `part_bytes` weights on disk.
     A model with `parts` can be placed and quantised part by part; one without stays whole.
     `tasks` are what it can make a clip of or with: text, image (its first frame), keyframes (its
-    last frame too), lora, reference (a clip beside it), upscale (a second stage, of
-    `refine_steps`); `others` names, by task, the engines of the catalogue that can do it.
+    last frame too), lora, reference (a clip beside it), cache (a step cache), upscale (a second
+    stage, of `refine_steps`); `others` names, by task, the engines of the catalogue that can do it.
     """
 
     id: str
@@ -293,9 +315,9 @@ class Plan:
     disk (blocks are read from files); `pinned` says that the denoiser streams from pinned RAM.
     `chunk` is the frames that are decoded at once (0: all), `overlap` the pixels that neighbouring
     tiles share, `attention` the kernel (native: torch's own; sliced: the same, 1,024 queries at a
-    time), `cache` a step cache by name ("": none). `tiling` names the way of decoding: none (all at
-    once), uniform (even tiles), content (tiles laid by what the latents show), stream (chunks of
-    frames, handed on as they come; tiled too where there is a `tile`).
+    time), `cache` a step cache as in a request ("": none). `tiling` names the way of decoding: none
+    (all at once), uniform (even tiles), content (tiles laid by what the latents show), stream
+    (chunks of frames, handed on as they come; tiled too where there is a `tile`).
     `ram_bytes` and `stage_seconds` are per stage. In two `stages` the canvas is that of the second.
     """
 
@@ -416,6 +438,7 @@ def _check_tasks(full: Request, card: ModelCard) -> None:
         (full.extend, "image", Said("said.can_extend", "go on from another clip")),
         (full.loras, "lora", Said("said.can_lora", "use LoRAs")),
         (full.reference, "reference", Said("said.can_refer", "follow a reference")),
+        (full.cache, "cache", Said("said.can_cache", "use a step cache")),
         (full.stages > 1, "upscale", Said("said.can_refine", "render in two stages")),
     ):
         if given and task not in card.tasks:

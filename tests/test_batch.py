@@ -157,6 +157,14 @@ def test_last_pictures_and_stages_are_columns(tmp_path: Path) -> None:
             check_images(lines)
 
 
+def test_a_step_cache_is_a_column(tmp_path: Path) -> None:
+    rows = "prompt,cache\na cat,mag:0.1\na dog,\n"
+    lines = read_lines(write(tmp_path, "p.csv", rows), {})
+    assert [line.request.cache for line in lines] == ["mag:0.1", None]
+    with pytest.raises(BadRequest, match=r"^p\.csv line 4: There is no step cache 'tea'"):
+        read_lines(write(tmp_path, "p.csv", rows + "a bird,tea\n"), {})
+
+
 def test_a_reference_is_a_column_and_any_picture_or_clip(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", np.zeros((3, 16, 16, 3), np.uint8), 8)
     write_image(tmp_path / "b.png", np.zeros((16, 16, 3), np.uint8))

@@ -54,6 +54,23 @@ def test_both_stages_have_a_row(capsys: Capture) -> None:
     assert said.endswith("an engine that can: ltx-2.\n")
 
 
+def test_a_step_cache_is_planned_only_if_it_is_asked_for(capsys: Capture) -> None:
+    words = ["a dog", "--engine", "ltx-2", "--gpu", "80", "--count", "4", "--json"]
+    found = []
+    for more in ([], ["--cache", "mag:0.1"]):
+        assert plan([*words, *more]) == 0
+        found.append(json.loads(capsys.readouterr().out)["plan"])
+    assert [one["cache"] for one in found] == ["", "mag:0.1"]
+    assert found[1]["peak_bytes"]["denoise"] > found[0]["peak_bytes"]["denoise"]
+    said = ["; ".join(one["because"]) for one in found]
+    assert "no step cache, as it would change the picture" in said[0]
+    assert "step cache mag:0.1, which changes the result" in said[1]
+    assert main(["plan", "a dog", "--cache", "mag"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Starter cannot use a step cache.")
+    assert "ltx-2" in said
+
+
 def test_counts_loras(capsys: Capture) -> None:
     words = ["a dog", "--engine", "wan2.1-1.3b", "--gpu", "80", "--json"]
     found = []

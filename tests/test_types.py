@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from aiprod_studio.errors import BadRequest
-from aiprod_studio.types import ModelCard, Request, complete, frame_count
+from aiprod_studio.types import (
+    CACHES,
+    ModelCard,
+    Request,
+    complete,
+    frame_count,
+    read_cache,
+)
 
 CARD = ModelCard(
     id="tiny",
@@ -54,6 +61,14 @@ CARD = ModelCard(
         ({"image": 3}, "image"),
         ({"last_image": 3}, "last_image"),
         ({"reference": 3}, "reference"),
+        ({"cache": True}, "cache"),
+        ({"cache": ""}, "Use first-block or mag"),
+        ({"cache": "tea"}, "no step cache 'tea'"),
+        ({"cache": "tea:0.1"}, "no step cache 'tea:0.1'"),
+        ({"cache": "mag:much"}, "threshold of 0 or more"),
+        ({"cache": "mag:-1"}, "threshold of 0 or more"),
+        ({"cache": "first-block:inf"}, "threshold of 0 or more"),
+        ({"cache": "first-block:nan"}, "threshold of 0 or more"),
         ({"stages": 3}, "stages"),
         ({"stages": None}, "stages"),
     ],
@@ -62,6 +77,13 @@ def test_refuses_what_suits_no_engine(values: dict[str, Any], word: str) -> None
     with pytest.raises(BadRequest, match=word) as caught:
         Request(**{"prompt": "a cat", **values})
     assert str(caught.value).endswith(".")
+
+
+def test_a_step_cache_has_the_usual_threshold_or_its_own() -> None:
+    assert Request("a cat").cache is None
+    for wish in CACHES:
+        assert read_cache(wish) == (wish, CACHES[wish])
+        assert read_cache(f"{wish}:0.2") == (wish, 0.2)
 
 
 def test_goes_through_json_and_back() -> None:
@@ -122,6 +144,7 @@ def test_what_was_made_before_there_were_last_pictures_and_stages_still_reads() 
     [
         ({"last_image": "a.png"}, "end with a picture"),
         ({"reference": "a.mp4"}, "follow a reference"),
+        ({"cache": "mag"}, "use a step cache"),
         ({"stages": 2}, "render in two stages"),
     ],
 )
@@ -131,7 +154,8 @@ def test_what_an_engine_cannot_is_said_with_the_engines_that_can(
     request = Request("a cat", **values)
     with pytest.raises(BadRequest, match=rf"Tiny cannot {what}.*an engine that can\.$"):
         complete(request, CARD)
-    others = dict.fromkeys(("keyframes", "reference", "upscale"), ("one", "two"))
+    tasks = ("keyframes", "reference", "cache", "upscale")
+    others = dict.fromkeys(tasks, ("one", "two"))
     with pytest.raises(BadRequest, match=r"an engine that can: one, two\.$"):
         complete(request, dataclasses.replace(CARD, others=others))
 

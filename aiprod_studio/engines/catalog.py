@@ -124,7 +124,7 @@ def _card(row: dict[str, Any]) -> ModelCard:
     values["parts"] = {name: _part(table) for name, table in row.get("parts", {}).items()}
     if "variants" in row:
         tasks = [task for variant in row["variants"] for task in variant["tasks"]]
-        values["tasks"] = (*dict.fromkeys(tasks), "lora")
+        values["tasks"] = (*dict.fromkeys(tasks), "lora", "cache")
     values["memory"] = Memory(**_tuples(row.get("memory", {})))
     values["refine_steps"] = len(row.get("recipe", {}).get("refine", ()))
     return ModelCard(**values)

@@ -20,10 +20,7 @@ from torch import Tensor, nn
 
 from aiprod_studio.engines.blocks import blocks_of
 from aiprod_studio.engines.step_ratios import Turn, find_ratios, measuring
-from aiprod_studio.errors import BadRequest
-
-# The thresholds of caches that are named without one: their authors' own.
-_USUAL = {"first-block": 0.05, "mag": 0.06}
+from aiprod_studio.types import read_cache
 
 
 class _TwoStreams(TransformerBlockMetadata):  # type: ignore[misc]
@@ -52,7 +49,7 @@ def step_cache(
     if not wish or not steps:
         yield lambda guide: nullcontext()
         return
-    name, threshold = _read(wish)
+    name, threshold = read_cache(wish)
     known: Sequence[float] = ()
     if name == "mag":
         known = _resample(ratios, steps) if ratios else find_ratios(folder, steps)
@@ -87,18 +84,6 @@ def _resample(ratios: Sequence[float], steps: range) -> list[float]:
     """Return a model's own ratios for the steps to come of `steps.stop` in all."""
     found: list[float] = nearest_interp(torch.tensor(ratios), steps.stop)[steps.start :].tolist()
     return found
-
-
-def _read(wish: str) -> tuple[str, float]:
-    """Return the name and the threshold of a wish; raises `BadRequest`."""
-    name, _, number = wish.partition(":")
-    try:
-        return name, float(number) if number else _USUAL[name]
-    except (KeyError, ValueError) as error:
-        known = ", ".join(_USUAL)
-        raise BadRequest(
-            f"There is no step cache '{wish}'. Use one of {known}, or leave it out."
-        ) from error
 
 
 def _carry_sound(blocks: list[nn.Module]) -> tuple[Any, ...]:

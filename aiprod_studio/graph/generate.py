@@ -81,7 +81,9 @@ class Work:
     def asked(self) -> tuple[Any, ...]:
         """What denoising depends on besides the canvas, prompt and picture."""
         request = self.request
-        return request.seed, request.steps, request.guidance, request.audio, self.loras
+        asked = request.seed, request.steps, request.guidance, request.audio, self.loras
+        # Clips that were begun before there were step caches are found as they were kept.
+        return asked if request.cache is None else (*asked, request.cache)
 
     @cached_property
     def loras(self) -> tuple[Any, ...]:

@@ -9,7 +9,8 @@ On the device a stage holds `weights + slack × work + reserve`, with this work:
     denoise  tokens × batch × width × denoise, twice where guidance doubles the batch (cfg_batch);
              blocks do not add up, as nothing is kept for a backward pass; LoRAs are weights
              beside those of the denoiser at work, in the precision of the arithmetic;
-             sliced attention: queries × tokens × heads × 4 bytes; torch's fused kernel: nothing
+             sliced attention: queries × tokens × heads × 4 bytes; torch's fused kernel: nothing;
+             a step cache: tokens × width × what it keeps of a run, for each run of a step
     refine   a second stage: as denoise, of one clip on the whole canvas, but at least the network
              that doubles latents (upscaler); the first stage then has half the sides
     decode   out = 3 colours × pixels × frames; whole: decode × pixels × frames
@@ -29,7 +30,15 @@ import math
 from collections.abc import Iterable
 from functools import cache
 
-from aiprod_studio.types import Basis, ModelCard, Part, Plan, Request, frame_count
+from aiprod_studio.types import (
+    Basis,
+    ModelCard,
+    Part,
+    Plan,
+    Request,
+    frame_count,
+    read_cache,
+)
 
 STAGES = ("load", "encode", "denoise", "decode")
 """The stages of every clip; those of one plan are `stages_of`."""
@@ -44,6 +53,9 @@ PARTS = {
 STREAMED_BLOCKS = 2
 SLICED_QUERIES = 1024
 SCORE_BYTES = 4
+# What a step cache keeps from step to step, in tensors of all tokens: a block's result, what it
+# changed and what all the others did; what came in and what was changed.
+CACHED = {"first-block": 3, "mag": 2}
 # Assumption: Python, torch, the driver's share and the web page.
 PROCESS_BYTES = 2 * 10**9
 # Mapped files cost nothing; the largest tensor of the catalogue, UMT5's table of 256,384 words of
@@ -215,9 +227,22 @@ def _shown(plan: Plan, stage: str) -> Iterable[int]:
 
 def _token_bytes(plan: Plan) -> float:
     """Return the bytes that one token keeps alive in the denoiser."""
+    return basis_of(plan).card.memory.denoise * _width_bytes(plan)
+
+
+def _width_bytes(plan: Plan) -> float:
+    """Return the bytes of one token between two blocks."""
     card = basis_of(plan).card
     width = card.memory.width or math.sqrt(card.flops_per_token)
-    return card.memory.denoise * width * VALUE_BYTES[plan.precision]
+    return width * VALUE_BYTES[plan.precision]
+
+
+def _cached_bytes(plan: Plan, tokens: int) -> float:
+    """Return the bytes that a step cache keeps of one clip; the few of its sound are left out."""
+    if not plan.cache:
+        return 0.0
+    name, _ = read_cache(plan.cache)
+    return CACHED[name] * count_passes(basis_of(plan).request) * tokens * _width_bytes(plan)
 
 
 def _encode_bytes(plan: Plan) -> float:
@@ -234,14 +259,14 @@ def _encode_bytes(plan: Plan) -> float:
 
 
 def _denoise_bytes(plan: Plan, tokens: int) -> float:
-    """Return the working memory of denoising one clip: activations, guidance, attention."""
+    """Return the memory of denoising one clip: activations, guidance, attention, step cache."""
     basis = basis_of(plan)
     memory = basis.card.memory
     double = memory.cfg_batch if count_passes(basis.request) > 1 else 1
     attention = 0
     if plan.attention == "sliced":
         attention = min(SLICED_QUERIES, tokens) * tokens * memory.heads * SCORE_BYTES
-    return double * (tokens * _token_bytes(plan) + attention)
+    return double * (tokens * _token_bytes(plan) + attention) + _cached_bytes(plan, tokens)
 
 
 def _decode_bytes(plan: Plan) -> float:

@@ -127,6 +127,7 @@ def _roomiest(basis: Basis) -> Plan:
             size_step=step,
             stages=full.stages,
             placement=dict.fromkeys(STAGES[1:], "resident"),
+            cache=full.cache or "",
             # Apple's kernel keeps the scores of all queries at once, in 32 bits.
             attention="sliced" if hardware.device == "mps" and card.memory.heads else "native",
             basis=basis,
@@ -200,7 +201,11 @@ def _explain_large(plan: Plan, fitting: Sequence[Plan]) -> Iterator[str]:
         yield Said("said.sliced", told)
     if plan.compiled:
         yield Said("said.compiled", "compiled, which pays back within this job")
-    yield Said("said.no_cache", "no step cache, as it would change the picture")
+    if plan.cache:
+        told = "step cache {name}, which changes the result; the time that it saves is not counted"
+        yield Said("said.cache", told, name=plan.cache)
+    else:
+        yield Said("said.no_cache", "no step cache, as it would change the picture")
     if plan.device == "cuda":
         told = "{count} MB of free GPU memory left to the browser"
         yield Said("said.browser", told, count=BROWSER_BYTES // 2**20)

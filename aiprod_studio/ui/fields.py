@@ -9,7 +9,8 @@ import gradio as gr
 
 from aiprod_studio.engines.catalog import cards, find_card
 from aiprod_studio.library.presets import preset_files
-from aiprod_studio.types import ModelCard
+from aiprod_studio.types import CACHES, ModelCard
+from aiprod_studio.ui.bench import Bench
 from aiprod_studio.ui.form import (
     EXTEND,
     FILES,
@@ -79,19 +80,20 @@ def lay_form(say: Texts) -> dict[str, Any]:
     found["refined"] = gr.Checkbox(
         label=say("field.refined"), info=say("create.refined"), visible=False
     )
-    with gr.Accordion(say("create.advanced"), open=False), gr.Row():
+    with gr.Accordion(say("create.advanced"), open=False):
         found |= _lay_advanced(say)
     return {name: found[name] for name in NAMES}
 
 
 def fit_fields(
-    card: ModelCard, mode: str, refined: bool, say: Texts, sent: str = ""
+    card: ModelCard, mode: str, refined: bool, bench: Bench, sent: str = ""
 ) -> dict[str, Any]:
     """Return updates of the fields that not every engine and mode has, by their names.
 
-    What the engine cannot do goes out of sight and out of the form, but that the mode `sent` stays
-    a choice: a value on its way that is none would be an error.
+    What the engine cannot do, or not for visitors, goes out of sight and out of the form, but that
+    the mode `sent` stays a choice: a value on its way that is none would be an error.
     """
+    say = bench.say
     choices = mode_choices(card, say)
     modes = [each for _, each in choices]
     if mode not in modes:
@@ -101,8 +103,16 @@ def fit_fields(
     refines = "upscale" in card.tasks
     refined = refined and refines
     updates = {name: gr.update(visible=mode in shown) for name, shown in FILES.items()}
-    if KEYFRAMES not in modes:
-        updates["last_image"] = gr.update(visible=False, value=None)
+    updates |= {name: gr.update(visible=True) for name in ("loras", "cache")}
+    able = {
+        "last_image": KEYFRAMES in modes,
+        "reference": "reference" in card.tasks,
+        "loras": "lora" in card.tasks and not bench.shared,
+        "cache": "cache" in card.tasks,
+    }
+    for name, can in able.items():
+        if not can:
+            updates[name] = gr.update(visible=False, value=getattr(Form(), name))
     return updates | {
         "mode": gr.update(choices=choices, value=mode),
         "refined": gr.update(visible=refines, value=refined),
@@ -147,12 +157,39 @@ def mode_choices(card: ModelCard, say: Texts) -> list[tuple[str, str]]:
 def _lay_advanced(say: Texts) -> dict[str, Any]:
     """Lay out what few people change, and return it by the names of the fields."""
     unset = say("create.as_preset")
-    return {
-        "steps": gr.Number(label=say("field.steps"), placeholder=unset, precision=0),
-        "guidance": gr.Number(label=say("field.guidance"), placeholder=unset),
-        "fps": gr.Number(label=say("field.fps"), placeholder=unset),
-        "audio": gr.Checkbox(value=True, label=say("field.audio")),
-    }
+    with gr.Row():
+        found = {
+            "steps": gr.Number(label=say("field.steps"), placeholder=unset, precision=0),
+            "guidance": gr.Number(label=say("field.guidance"), placeholder=unset),
+            "fps": gr.Number(label=say("field.fps"), placeholder=unset),
+            "audio": gr.Checkbox(value=True, label=say("field.audio")),
+        }
+    found["loras"] = gr.Textbox(
+        label=say("field.loras"),
+        info=say("create.loras"),
+        placeholder="owner/name:0.8",
+        lines=2,
+        visible=False,
+        elem_id="as-loras",
+    )
+    # Gradio leaves an empty file among the uploads whenever it reads this one; `drop_partial`
+    # clears them away.
+    found["reference"] = gr.File(
+        label=say("field.reference"),
+        file_types=["video", "image"],
+        height=140,
+        visible=False,
+        elem_id="as-reference",
+    )
+    found["cache"] = gr.Dropdown(
+        [(say("field.no"), ""), *CACHES],
+        value="",
+        label=say("field.cache"),
+        info=say("create.cache"),
+        allow_custom_value=True,
+        visible=False,
+    )
+    return found
 
 
 def _presets(say: Texts) -> list[tuple[str, str]]:

@@ -23,7 +23,12 @@ TEXT, PICTURE, KEYFRAMES, EXTEND = "text", "picture", "keyframes", "extend"
 MODES = {TEXT: "text", PICTURE: "image", KEYFRAMES: "keyframes", EXTEND: "image"}
 """What a clip can start from, and the task that an engine needs for it."""
 
-FILES = {"image": (PICTURE, KEYFRAMES), "last_image": (KEYFRAMES, EXTEND), "extend": (EXTEND,)}
+FILES = {
+    "image": (PICTURE, KEYFRAMES),
+    "last_image": (KEYFRAMES, EXTEND),
+    "extend": (EXTEND,),
+    "reference": tuple(MODES),
+}
 """The fields that hold a file, and the modes in which each is asked for."""
 
 _MISSING = {
@@ -48,7 +53,7 @@ class Form:
     """The values of the form; `None` and an empty `size` stand for what the preset or engine says.
 
     `mode` is one of `MODES`, `size` "WIDTHxHEIGHT" in pixels, `drafts` how many to make; `refined`
-    asks for a second stage.
+    asks for a second stage, `loras` are those of a request, one a line, and `cache` its step cache.
     """
 
     prompt: str = ""
@@ -67,6 +72,9 @@ class Form:
     extend: str | None = None
     last_image: str | None = None
     refined: bool = False
+    loras: str = ""
+    reference: str | None = None
+    cache: str = ""
 
     def to_request(self) -> Request:
         """Return the request; raises `BadRequest` for what no engine can render."""
@@ -87,6 +95,10 @@ class Form:
         values |= {"engine": self.engine, "audio": self.audio}
         if self.refined:
             values["stages"] = 2
+        if self.loras.strip():
+            values["loras"] = _lines(self.loras)
+        if self.cache.strip():
+            values["cache"] = self.cache.strip()
         return Request(prompt=self.prompt, **values)
 
 
@@ -100,6 +112,9 @@ def from_request(request: Request) -> Form:
         last_image=request.last_image,
         extend=request.extend,
         refined=request.stages > 1,
+        loras="\n".join(request.loras),
+        reference=request.reference,
+        cache=request.cache or "",
         engine=request.engine,
         size=size,
         **{
@@ -169,6 +184,11 @@ def _whole(name: str, value: float) -> int:
     return int(value)
 
 
+def _lines(text: str) -> tuple[str, ...]:
+    """Return the lines of a text that are not empty."""
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
 def keep_file(path: str, folder: Path) -> str:
     """Copy a picture or clip to `folder` under the name of its content; return the copy's path.
 
@@ -177,7 +197,7 @@ def keep_file(path: str, folder: Path) -> str:
     """
     source = Path(path)
     if source.parent == folder:
-        return path
+        return str(source)
     check_readable(source)
     content = source.read_bytes()
     kept = folder / f"{hashlib.sha256(content).hexdigest()[:24]}{source.suffix.lower()}"

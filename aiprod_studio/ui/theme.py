@@ -65,6 +65,7 @@ def build_theme() -> gr.themes.Base:
         background_fill_primary_dark="*neutral_900",
         background_fill_secondary="*neutral_100",
         background_fill_secondary_dark="*neutral_800",
+        link_text_color_dark="*primary_300",
         border_color_primary="*neutral_200",
         border_color_primary_dark="*neutral_700",
         block_background_fill="white",

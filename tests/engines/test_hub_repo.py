@@ -16,7 +16,7 @@ from aiprod_studio.engines.catalog import find_card, find_engine
 from aiprod_studio.engines.hub.errors import NotDownloaded, TermsNotAccepted
 from aiprod_studio.engines.hub.source import find_source
 from aiprod_studio.errors import BadRequest, Cancelled, ModelUnavailable
-from aiprod_studio.types import Request
+from aiprod_studio.types import Request, complete
 from tests.engines.conftest import Tiny, serve
 from tests.engines.plans import plan_of
 from tests.engines.tiny_pipelines import files
@@ -60,6 +60,8 @@ def test_the_card_is_careful(hub: LoopbackHub, tiny: Tiny) -> None:
     assert (card.frame_step, card.sample_rate, card.memory.width) == (4, 0, 24)
     weights = sum(path.stat().st_size for path in tiny("wan5b").rglob("*.safetensors"))
     assert weights * 0.8 < 2 * sum(card.part_bytes.values()) <= weights
+    with pytest.raises(BadRequest, match=r"cannot use a step cache\..* that can: .*wan2\.2-5b"):
+        complete(Request("a fox", ENGINE, cache="mag"), card)
 
 
 def test_frames_are_those_of_the_plain_call(hub: LoopbackHub, tiny: Tiny) -> None:

@@ -16,6 +16,7 @@ from aiprod_studio.hardware.memory import (
     pinned_bytes,
     streamed_share,
 )
+from aiprod_studio.hardware.options import options
 from aiprod_studio.hardware.plan import choose_plan
 from aiprod_studio.types import Basis, ModelCard, Plan, Request
 
@@ -70,6 +71,26 @@ def test_a_reference_is_counted_as_another_clip() -> None:
         assert beside.peak_bytes[stage] > plain.peak_bytes[stage]
     assert beside.stage_seconds["denoise"] > 2 * plain.stage_seconds["denoise"]
     assert beside.peak_bytes["decode"] == plain.peak_bytes["decode"]
+
+
+@pytest.mark.parametrize(("cache", "kept"), [("first-block", 3), ("mag:0.1", 2)])
+@pytest.mark.parametrize(("engine", "passes"), [("ltx-2", 1), ("wan2.2-5b", 2)])
+def test_a_step_cache_is_counted(cache: str, kept: int, engine: str, passes: int) -> None:
+    plain = roomy(engine, 768, 512)
+    card = basis_of(plain).card
+    cached = predict(dataclasses.replace(plain, cache=cache))
+    bytes_ = kept * passes * count_tokens(plain) * card.memory.width * 2
+    more = cached.peak_bytes["denoise"] - plain.peak_bytes["denoise"]
+    assert more == pytest.approx(card.memory.slack * bytes_, abs=1)
+    assert cached.peak_bytes["decode"] == plain.peak_bytes["decode"]
+
+
+def test_clips_with_a_step_cache_are_denoised_one_by_one() -> None:
+    request = Request("x", "wan2.2-a14b")
+    for asked, batches in ((request, {1, 2, 4}), (dataclasses.replace(request, cache="mag"), {1})):
+        plan = choose_plan(imagine(24, 64), cards()[request.engine], asked, clips=4)
+        first = dataclasses.replace(plan, quantisation="", batch=1)
+        assert {one.batch for one in options(first)} == batches
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,60 @@ def test_the_form_shows_what_the_engine_can_do(
     expect(page.locator("#as-last-image img")).to_be_visible()
 
 
+def test_loras_and_a_reference_stay_with_what_was_asked(
+    served: Served, browser: Browser, tmp_path: Path
+) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(served.address)
+    loras, reference = page.get_by_label("LoRAs"), page.locator("#as-reference")
+    plan, engine = page.locator("#as-plan"), page.get_by_label("Engine")
+    expect(page.get_by_label("Prompt")).to_be_editable()
+    page.get_by_role("button", name="Advanced").click()
+    expect(page.get_by_label("Steps")).to_be_visible()
+    expect(loras).to_be_hidden()
+    page.get_by_label("Words").check()
+    page.get_by_label("Prompt").fill("a fox follows its own steps")
+    choose(engine, "LTX-2", page)
+    loras.fill(":0.8")
+    expect(plan).to_contain_text("is no LoRA")
+    loras.fill("owner/name:0.8\nowner/other")
+    expect(plan).not_to_contain_text("is no LoRA")
+    cache = page.get_by_label("Step cache")
+    expect(cache).to_have_value("no")
+    cache.fill("tea")
+    cache.press("Enter")
+    expect(plan).to_contain_text("no step cache 'tea'")
+    cache.fill("mag:0.1")
+    cache.press("Enter")
+    expect(plan).not_to_contain_text("no step cache 'tea'")
+    picture, text = tmp_path / "reference.png", tmp_path / "text.png"
+    text.write_text("no picture", encoding="utf-8")
+    Image.new("RGB", (64, 64), "green").save(picture)
+    reference.locator("input[type=file]").set_input_files(text)
+    expect(plan).to_contain_text("cannot be a reference")
+    reference.get_by_label("Clear").click()
+    reference.locator("input[type=file]").set_input_files(picture)
+    expect(reference).to_contain_text("reference")
+    expect(plan).not_to_contain_text("cannot be a reference")
+
+    page.get_by_role("button", name="Render", exact=True).click()
+    failed = page.locator(".as-is-failed", has_text="a fox")
+    expect(failed).to_be_visible()
+    choose(engine, "Starter", page)
+    expect(loras).to_be_hidden()
+    expect(reference).to_be_hidden()
+    expect(cache).to_be_hidden()
+    failed.get_by_role("button", name="Use settings").click()
+    expect(loras).to_have_value("owner/name:0.8\nowner/other")
+    expect(cache).to_have_value("mag:0.1")
+    page.reload()
+    expect(page.get_by_label("Prompt")).to_be_editable()
+    page.get_by_role("button", name="Advanced").click()
+    expect(loras).to_have_value("owner/name:0.8\nowner/other")
+    expect(reference).to_contain_text(".png")
+
+
 def choose(box: Locator, name: str, page: Page) -> None:
     """Choose what is called `name` in a box."""
     box.click()

@@ -43,8 +43,16 @@ def test_a_request_goes_through_the_form_unchanged() -> None:
         ends,
         dataclasses.replace(ends, image="a.png"),
         dataclasses.replace(ends, extend="clip.mp4"),
+        dataclasses.replace(ends, loras=("a b.safetensors", "owner/name:0.8"), reference="r.mp4"),
+        dataclasses.replace(ends, cache="mag:0.1"),
     ):
         assert from_request(whole).to_request() == whole
+
+
+def test_loras_are_the_lines_that_say_something() -> None:
+    form = Form(prompt="a dog", loras="\n  owner/name:0.8 \n\nC:\\a.safetensors\n")
+    assert form.to_request().loras == ("owner/name:0.8", "C:\\a.safetensors")
+    assert Form(prompt="a dog", loras=" \n").to_request().loras == ()
 
 
 @pytest.mark.parametrize(
@@ -75,7 +83,7 @@ def test_sizes_are_ones_that_the_engine_renders() -> None:
 
 
 def test_the_form_survives_a_restart(tmp_path: Path) -> None:
-    form = Form(prompt="ein Hund", size="64x48", seed=7, audio=False)
+    form = Form(prompt="ein Hund", size="64x48", seed=7, audio=False, loras="a:0.8\nb")
     save_form(form, tmp_path / "form.json")
     assert load_form(tmp_path / "form.json") == form
     (tmp_path / "form.json").write_text('{"colour": 1}', encoding="utf-8")
@@ -90,7 +98,9 @@ def test_a_picture_is_kept_under_the_name_of_its_content(tmp_path: Path) -> None
     assert keep_file(kept, tmp_path / "kept") == kept
     assert keep_file(str(upload), tmp_path / "kept") == kept
     assert Path(kept).read_bytes() == upload.read_bytes()
-    form = Form(prompt="a", mode=PICTURE, image=kept)
+    form = Form(prompt="a", mode=PICTURE, image=kept, reference=kept)
     save_form(form, tmp_path / "form.json")
+    assert load_form(tmp_path / "form.json") == form
     Path(kept).unlink()
-    assert load_form(tmp_path / "form.json").image is None
+    left = load_form(tmp_path / "form.json")
+    assert (left.image, left.reference) == (None, None)

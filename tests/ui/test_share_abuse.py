@@ -428,9 +428,15 @@ def test_nobody_reads_along_on_anothers_page(shared: Shared) -> None:
 
 @pytest.mark.parametrize(
     ("wishes", "said"),
-    [({"Size": "1600x64"}, "pixels a side"), ({"Steps": 9999}, "did not work")],
+    [
+        ({"Size": "1600x64"}, "pixels a side"),
+        ({"Steps": 9999}, "did not work"),
+        ({"LoRAs": "/etc/passwd"}, "shares no LoRAs"),
+    ],
 )
-def test_too_large_a_clip_is_refused(shared: Shared, wishes: dict[str, Any], said: str) -> None:
+def test_what_the_limits_do_not_allow_is_refused(
+    shared: Shared, wishes: dict[str, Any], said: str
+) -> None:
     visit = enter(shared)
     assert said in visit.send("as-render", "click", Prompt="a dog", **wishes)[1]
     assert jobs_of(shared, visit) == []

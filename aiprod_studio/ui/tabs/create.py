@@ -9,8 +9,10 @@ from typing import Any
 import gradio as gr
 
 from aiprod_studio.engines.catalog import find_card
-from aiprod_studio.errors import BadRequest
+from aiprod_studio.errors import BadRequest, MediaError
 from aiprod_studio.library.provenance import PICTURES, find_files, read_request
+from aiprod_studio.media.video import probe
+from aiprod_studio.types import Request
 from aiprod_studio.ui.bench import ASKED, STEADY, Bench, Page, html_block
 from aiprod_studio.ui.board import act, look, predict, queue_clip
 from aiprod_studio.ui.cards import NAME, draw_board, draw_head, draw_plan, draw_trouble
@@ -71,7 +73,7 @@ def _fill(form: Form, bench: Bench) -> list[Any]:
         maximum=most, value=min(form.seconds or card.default_seconds, most)
     )
     # What the engine cannot do wins over what the form says.
-    for name, fitting in fit_fields(card, form.mode, form.refined, bench.say).items():
+    for name, fitting in fit_fields(card, form.mode, form.refined, bench).items():
         updates[name] = updates[name] | fitting
     return list(updates.values())
 
@@ -98,7 +100,25 @@ def _read(values: tuple[Any, ...], home: Path) -> Form:
     kept: dict[str, Any] = {
         name: keep_file(file, home / PICTURES) for name, file in files.items() if file
     }
-    return dataclasses.replace(form, **kept, size=form.size or "", drafts=int(form.drafts or 1))
+    texts: dict[str, Any] = {name: getattr(form, name) or "" for name in ("size", "loras", "cache")}
+    return dataclasses.replace(form, **kept, **texts, drafts=int(form.drafts or 1))
+
+
+def _ask(form: Form, own: Bench) -> Request:
+    """Return the request that a form stands for.
+
+    Raises `BadRequest` for what no engine can render, for a visitor's LoRAs, and for a reference
+    that is no clip or picture.
+    """
+    request = form.to_request()
+    if own.limits is not None:
+        own.limits.check_loras(request)
+    if request.reference is not None:
+        try:
+            probe(Path(request.reference))
+        except MediaError as error:
+            raise BadRequest(f"This cannot be a reference: {error}") from error
+    return request
 
 
 def _connect_form(
@@ -114,7 +134,7 @@ def _connect_form(
         try:
             # The card is about the settings; a prompt that is yet to be written is no problem.
             filled = dataclasses.replace(wanted, prompt=wanted.prompt.strip() or "…")
-            verdict = judge(filled.to_request(), bench.machine.hardware, bench.queue)
+            verdict = judge(_ask(filled, own), bench.machine.hardware, bench.queue)
         except BadRequest as error:
             verdict = Verdict("wrong", reasons=(str(error),))
         return [draw_plan(verdict, bench.say), gr.update(value=label)]
@@ -140,16 +160,16 @@ def _connect_form(
 
 def _connect_engine(bench: Bench, form: dict[str, Any]) -> None:
     """Show of the form what its engine and its mode have."""
-    fitted = [*FILES, "mode", "refined", "size"]
+    fitted = [*FILES, "loras", "cache", "mode", "refined", "size"]
 
     def fit(engine: str, mode: str, refined: bool) -> list[Any]:
-        updates = fit_fields(find_card(engine), mode, refined, bench.say)
+        updates = fit_fields(find_card(engine), mode, refined, bench)
         return [updates[name] for name in fitted]
 
     def choose_engine(engine: str, mode: str, refined: bool, seconds: float) -> list[Any]:
         card = find_card(engine)
         most = longest_seconds(card)
-        updates = fit_fields(card, mode, refined, bench.say, sent=mode)
+        updates = fit_fields(card, mode, refined, bench, sent=mode)
         updates["size"] |= {"value": ""}
         # What was sent before must still be a value, until `settle`.
         length = gr.update(maximum=max(most, seconds), value=min(card.default_seconds, most))
@@ -186,13 +206,13 @@ def _connect_board(
 
     def start(request: gr.Request, *values: Any) -> str:
         own = bench.asked_by(request)
-        queue_clip(own, _read(values, own.home).to_request())
+        queue_clip(own, _ask(_read(values, own.home), own))
         return draw(own)
 
     def start_drafts(request: gr.Request, *values: Any) -> str:
         own = bench.asked_by(request)
         form = _read(values, own.home)
-        wanted = form.to_request()
+        wanted = _ask(form, own)
         queue_drafts(
             own.queue,
             own.gallery.outputs,
