@@ -86,8 +86,7 @@ def find_here(text: str) -> tuple[Path, float]:
     names no LoRA.
     """
     name, weight = _parse(text)
-    path = Path(name).expanduser()
-    repo = None if path.exists() else _REPO.fullmatch(name)
+    path, repo = _place(name)
     found = local_survey(*_source(repo[1], repo[2] or ""), this_hub()) if repo else None
     weights = [one for one in found.present if one.endswith(WEIGHTS)] if found else []
     return (found.folder / weights[0] if found and len(weights) == 1 else path), weight
@@ -121,20 +120,26 @@ def _parse(text: str) -> tuple[str, float]:
 
 def _find(name: str, weight: float, on_bytes: OnBytes | None) -> Lora:
     """Return the LoRA of a name: a file if there is one, else of the Hub."""
-    path = Path(name).expanduser()
-    repo = _REPO.fullmatch(name)
-    if path.is_file():
-        path = path.absolute()
-    elif repo and not path.is_dir():
+    path, repo = _place(name)
+    if repo:
         path = _fetch(repo[1], repo[2] or "", on_bytes)
-    else:
-        raise BadRequest(
-            f"There is no file {name}. Write a LoRA's path, or owner/name for one of the Hub."
-        )
     beside = path.with_name(PEFT_CONFIG)
     config = beside if path.stem == PEFT_STEM and beside.is_file() else None
     digest = digest_of(path) + (digest_of(config) if config else "")
     return Lora(path, digest, weight, half_of(path), config)
+
+
+def _place(name: str) -> tuple[Path, re.Match[str] | None]:
+    """Return the file of a name, or the repository and file that it names on the Hub."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path.absolute(), None
+    repo = None if path.is_dir() else _REPO.fullmatch(name)
+    if repo is None:
+        raise BadRequest(
+            f"There is no file {name}. Write a LoRA's path, or owner/name for one of the Hub."
+        )
+    return path, repo
 
 
 def digest_of(path: Path) -> str:

@@ -71,6 +71,8 @@ def test_what_adds_nothing_is_not_counted(tmp_path: Path) -> None:
     assert with_loras(starter, (str(lora),)) == starter, "it refuses them itself"
     with pytest.raises(BadRequest, match="is no LoRA"):
         with_loras(card_of("wan"), (":1",))
+    with pytest.raises(BadRequest, match="There is no file"):
+        with_loras(card_of("wan"), (str(tmp_path / "none.safetensors"),))
 
 
 def test_a_changed_file_is_counted_anew(tmp_path: Path) -> None:
