@@ -70,7 +70,7 @@ TEXT_OPTIONS = {
     "extend": ("CLIP", "a clip that goes on: the file is that clip and then the new part"),
     "reference": ("FILE", "a clip or picture that the model follows, with a --lora made for it"),
     "stages": ("N", "1, or 2: half the size first, then doubled and refined"),
-    "cache": ("NAME", "a step cache, first-block or mag: faster, but it changes the result"),
+    "cache": ("NAME", "a step cache, first-block or mag: skips repeated work, changes the result"),
 }
 USAGE = """aiprod-studio --cli PROMPT [PROMPT ...] [options]
        aiprod-studio --cli --file prompts.txt|.csv|.jsonl [options]
