@@ -246,9 +246,13 @@ def run_stages(parts: Parts, plan: Plan, full: Request, watch: Watch, on_step: O
     length = plan.frames / full.fps
     text, nothing = watch("encode", lambda: (parts.encode_text(full.prompt), parts.encode_text("")))
     latents = watch("denoise", lambda: parts.denoise(text, nothing, {}, full, plan, on_step))
-    watch(
-        "decode", lambda: (parts.decode_video(latents, plan), parts.decode_audio(latents, length))
-    )
+
+    def decode() -> None:
+        parts.decode_audio(latents, length)
+        for _ in parts.decode_video(latents, plan):
+            pass
+
+    watch("decode", decode)
 
 
 def _keep(hardware: Hardware, found: Calibration) -> Calibration:

@@ -203,14 +203,17 @@ def _ui(words: list[str]) -> int:
         raise BadRequest("--auth is for visitors. Add --share or --host, or leave it out.")
     # What is imported stays: looking for garbage in it takes a sixth of the start.
     gc.disable()
-    from aiprod_studio.ui.app import open_studio
+    from aiprod_studio.ui.porch import open_porch
     from aiprod_studio.ui.share import Sharing
 
-    gc.freeze()
-    gc.enable()
     shares = options.share or options.host is not None
     sharing = Sharing(options.host, options.auth) if shares else None
-    return open_studio(port, not options.no_browser, sharing)
+    with open_porch(port, not options.no_browser) as porch:
+        from aiprod_studio.ui.app import open_studio
+
+        gc.freeze()
+        gc.enable()
+        return open_studio(porch, sharing)
 
 
 def _parse_port(text: str) -> int:

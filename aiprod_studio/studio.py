@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from aiprod_studio.engines.catalog import find_card, find_engine
 from aiprod_studio.engines.held import Held
 from aiprod_studio.engines.lora_sizes import with_loras
@@ -24,7 +22,6 @@ from aiprod_studio.hardware.ladder import predict
 from aiprod_studio.hardware.plan import Hardware, choose_plan
 from aiprod_studio.hardware.probe import probe
 from aiprod_studio.library.provenance import save_clip
-from aiprod_studio.media.clip import Clip
 from aiprod_studio.types import ModelCard, Plan, Progress, Record, Request, complete
 
 if TYPE_CHECKING:
@@ -219,17 +216,17 @@ class Studio:
         from aiprod_studio.engines.engine import run_fitting
 
         begin = time.monotonic()
+        batch = plan.batch
 
-        def work(plan: Plan) -> Clip:
-            clip: Clip = self._work(order, plan).graph().run(self._kept)
-            return clip
+        def work(plan: Plan) -> Plan:
+            ran = _at_once(plan, batch)
+            with self._work(order, plan).reel(self._kept) as reel:
+                save_clip(order.path, reel, order.request, ran)
+            return ran
 
         try:
             # Only the denoiser takes several clips at once, and this one has left it.
-            ran, clip = run_fitting(_at_once(plan, 1), work, lambda: order.stage)
-            order.tell(Progress("save", 0, 1))
-            plan = _at_once(ran, plan.batch)
-            save_clip(order.path, clip, order.request, plan)
+            _, plan = run_fitting(_at_once(plan, 1), work, lambda: order.stage)
             order.tell(Progress("save", 1, 1))
         except StudioError as error:
             return error
@@ -239,11 +236,6 @@ class Studio:
                 f"This clip failed unexpectedly ({type(error).__name__}: {error}). Try it again; "
                 "if it fails again, report it with the log."
             )
-        finally:
-            # Finished frames are large, and in their files.
-            big = (key for key, made in self._kept.items() if isinstance(made, (np.ndarray, Clip)))
-            for key in tuple(big):
-                del self._kept[key]
         return Record(order.path, order.request, plan, order.seconds + time.monotonic() - begin)
 
     def _work(self, order: _Order, plan: Plan) -> Work:

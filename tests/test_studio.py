@@ -53,6 +53,9 @@ def test_a_batch_goes_on_after_a_bad_job_and_tells_its_progress(studio, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cat.mp4", "dog.mp4"]
     assert not probe(tmp_path / "dog.mp4").has_audio
     assert (0, Progress("denoise", 2, 2)) in told
+    steps = [progress for number, progress in told if number == 0]
+    assert steps[-4:-2] == [Progress("decode", 0, 5), Progress("decode", 5, 5)]
+    assert steps[-2:] == [Progress("save", 0, 1), Progress("save", 1, 1)]
 
 
 def test_a_first_picture_is_kept(studio, tmp_path):

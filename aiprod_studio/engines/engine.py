@@ -8,7 +8,7 @@ import gc
 import logging
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,8 @@ Frames = npt.NDArray[np.uint8]
 Sound = npt.NDArray[np.float32]
 OnStep = Callable[[int, int], None]
 OnPoints = Callable[[Sequence[Point]], None]
+Chunks = Generator[Frames, None, None]
+"""Frames in their order, `[t, H, W, 3]` at a time."""
 Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
@@ -99,8 +101,11 @@ class Parts(Protocol):
     ) -> Latents:
         """Return the latents of one clip; `given` is what `encode_media` made of its pictures."""
 
-    def decode_video(self, latents: Latents, plan: Plan) -> Frames:
-        """Return frames `[T, H, W, 3]` of the plan's canvas."""
+    def decode_video(self, latents: Latents, plan: Plan) -> Chunks:
+        """Yield the frames of the plan's canvas in order, a chunk `[t, H, W, 3]` at a time.
+
+        One thread takes all of them and closes the generator.
+        """
 
     def decode_audio(self, latents: Latents, seconds: float) -> Sound | None:
         """Return sound `[C, S]` of that length at the card's rate, or none."""

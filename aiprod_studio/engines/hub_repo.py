@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from aiprod_studio.engines.engine import (
-    Frames,
+    Chunks,
     Given,
     Latents,
     OnStep,
@@ -123,10 +123,9 @@ class HubParts:
         pixels = (torch.as_tensor(found.frames[0]) * 255).round().clamp(0, 255).byte()
         return Latents(pixels.permute(3, 0, 1, 2)[None], None)
 
-    def decode_video(self, latents: Latents, plan: Plan) -> Frames:
-        """Return frames `[T, H, W, 3]`, which are finished already."""
-        frames: Frames = latents.video[0].permute(1, 2, 3, 0).cpu().numpy()
-        return frames
+    def decode_video(self, latents: Latents, plan: Plan) -> Chunks:
+        """Yield the frames `[T, H, W, 3]`, which are finished already."""
+        yield latents.video[0].permute(1, 2, 3, 0).cpu().numpy()
 
     def decode_audio(self, latents: Latents, seconds: float) -> Sound | None:
         """Return no sound."""

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from aiprod_studio.engines.engine import (
     Batching,
+    Chunks,
     Frame,
-    Frames,
     Given,
     Latents,
     Pictures,
@@ -76,8 +76,9 @@ class LTXBase(Batching, ABC):
         video = point.clean[: int(np.prod(shape))].view(1, *shape)[:, :, :1]
         if self.colours is not None:
             return paint(video, self.colours, plan)
-        frame: Frame = self.decode_video(Latents(video, None), plan)[0]
-        return frame
+        [frames] = self.decode_video(Latents(video, None), plan)
+        first: Frame = frames[0]
+        return first
 
     def look_ahead(self, plan: Plan) -> None:
         """Learn what latents look like, before the denoiser needs the decoder's place."""
@@ -88,11 +89,11 @@ class LTXBase(Batching, ABC):
         with torch.no_grad(), self.components.use("vae") as vae:
             self.colours = fit_colours(lambda picture: encode(vae, picture.to(device)), space)
 
-    def decode_video(self, latents: Latents, plan: Plan) -> Frames:
-        """Return frames `[T, H, W, 3]` of the plan's canvas, in its tiles and chunks."""
+    def decode_video(self, latents: Latents, plan: Plan) -> Chunks:
+        """Yield the frames `[t, H, W, 3]` of the plan's canvas, in its tiles and chunks."""
         video, recipe = latents.video.to(self.components.device), self.recipe
-        with torch.no_grad(), self.components.use("vae") as vae:
-            return decode_frames(vae, video, plan, recipe.decode_time, recipe.decode_noise)
+        with self.components.use("vae") as vae:
+            yield from decode_frames(vae, video, plan, recipe.decode_time, recipe.decode_noise)
 
     def shape(self, plan: Plan) -> Shape:
         """Return the shape `[C, T, h, w]` of the video's latents; raises `BadRequest`."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aiprod_studio.engines.engine import Frame, Frames, Given, OnPoints, OnStep, Text
+from aiprod_studio.engines.engine import Chunks, Frame, Frames, Given, OnPoints, OnStep, Text
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.sampling.solvers import Denoiser, Point, sample_euler
 from aiprod_studio.sampling.tiling import Tiling, decode_stream
@@ -183,8 +183,8 @@ def encode(vae: Any, video: Tensor) -> Tensor:
 
 def decode_frames(
     vae: Any, latents: Tensor, plan: Plan, time: float = 0.0, grain: float = 0.0
-) -> Frames:
-    """Return the frames `[T, H, W, 3]` of one clip's latents, in the plan's tiles and chunks.
+) -> Chunks:
+    """Yield the frames `[t, H, W, 3]` of one clip's latents, in the plan's tiles and chunks.
 
     A decoder that knows of noise is told `time`, and its latents get the share `grain` of noise.
     """
@@ -206,7 +206,7 @@ def decode_frames(
         plan.chunk,
         plan.tiling == "content",
     )
-    return np.concatenate([_pixels(chunk) for chunk in decode_stream(decode, latents, tiling)])
+    yield from map(_pixels, decode_stream(decode, latents, tiling))
 
 
 def _pixels(video: Tensor) -> Frames:

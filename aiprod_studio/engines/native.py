@@ -14,6 +14,7 @@ from torch import Tensor
 from aiprod_studio.engines.bundle import Networks, load_bundle
 from aiprod_studio.engines.engine import (
     Batching,
+    Chunks,
     Frame,
     Frames,
     Given,
@@ -28,6 +29,7 @@ from aiprod_studio.engines.engine import (
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, latent_count
 from aiprod_studio.models.text_encoder import tokenise
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
+from aiprod_studio.sampling.deblocking import deblock
 from aiprod_studio.sampling.guidance import guided
 from aiprod_studio.sampling.noise import carry_noise
 from aiprod_studio.sampling.schedules import shifted
@@ -138,8 +140,9 @@ class NativeParts(Batching):
         """Return the first frame `[H, W, 3]` of the clean prediction at a point."""
         shape = self._shapes(request, plan)[0]
         video = point.clean[: int(np.prod(shape))].view(1, *shape)
-        frame: Frame = self.decode_video(Latents(video[:, :, :1], None), plan)[0]
-        return frame
+        [frames] = self.decode_video(Latents(video[:, :, :1], None), plan)
+        first: Frame = frames[0]
+        return first
 
     def _shapes(self, request: Request, plan: Plan) -> list[tuple[int, ...]]:
         """Return the shapes of one clip's latents, video `[C, T, H, W]` and audio `[C, n]`."""
@@ -167,12 +170,8 @@ class NativeParts(Batching):
         )
         return torch.cat([_put(clean, kept).flatten(1), sound.flatten(1)], dim=1)
 
-    def decode_video(self, latents: Latents, plan: Plan) -> Frames:
-        """Return frames `[T, H, W, 3]` of the plan's canvas."""
-        return np.concatenate(list(self.decode_frames(latents, plan)))
-
-    def decode_frames(self, latents: Latents, plan: Plan) -> Iterator[Frames]:
-        """Yield the frames of `decode_video` in order, in the plan's tiles and chunks."""
+    def decode_video(self, latents: Latents, plan: Plan) -> Chunks:
+        """Yield the frames `[t, H, W, 3]` of the plan's canvas, in its tiles and chunks."""
         tiling = Tiling(
             SPACE_FACTOR,
             TIME_FACTOR,
@@ -181,9 +180,11 @@ class NativeParts(Batching):
             plan.chunk,
             by_content=plan.tiling != "uniform",
         )
-        for video in decode_stream(self.networks.video_vae.decode, latents.video, tiling):
-            pixels = ((video[0].float() + 1) * 127.5).round().clamp(0, 255).byte()
-            yield pixels.permute(1, 2, 3, 0).numpy()
+
+        def decode(z: Tensor) -> Tensor:
+            return deblock(self.networks.video_vae.decode(z), SPACE_FACTOR)
+
+        yield from map(_pixels, decode_stream(decode, latents.video, tiling))
 
     def enlarge(self, frames: Frames) -> Frames:
         """Return frames `[T, 2H, 2W, 3]`, or those as they are where the bundle has no upscaler."""
@@ -209,6 +210,13 @@ class NativeParts(Batching):
         fade = np.minimum(1, np.minimum(np.arange(samples), np.arange(samples)[::-1]) / 160)
         faded: Sound = (sound.cpu().numpy() * fade).astype(np.float32)
         return faded
+
+
+def _pixels(video: Tensor) -> Frames:
+    """Return video `[1, 3, t, H, W]` in -1…1 as frames."""
+    bright = ((video[0].float() + 1) * 127.5).round().clamp(0, 255).byte()
+    frames: Frames = bright.permute(1, 2, 3, 0).numpy()
+    return frames
 
 
 def _put(video: Tensor, kept: Given) -> Tensor:

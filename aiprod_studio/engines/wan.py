@@ -12,12 +12,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from aiprod_studio.engines.engine import (
     Batching,
+    Chunks,
     Frame,
     Frames,
     Given,
@@ -157,7 +157,7 @@ class WanParts(Batching):
         else:
             done, x = 0, self._noise(requests, plan)
             scheduler.set_begin_index(0)
-        flow = Flow(self.components, texts, nothing, given)
+        flow = Flow(self.components, texts, nothing, given, plan.cache)
         second = guidance * self.engine.second_guidance
         with (
             self.components.adding(requests[0].loras),
@@ -180,8 +180,8 @@ class WanParts(Batching):
         assert self.colours is not None
         return paint(point.clean, self.colours, plan)
 
-    def decode_video(self, latents: Latents, plan: Plan) -> Frames:
-        """Return frames `[T, H, W, 3]` of the plan's canvas, in tiles and chunks as it says."""
+    def decode_video(self, latents: Latents, plan: Plan) -> Chunks:
+        """Yield the frames `[t, H, W, 3]` of the plan's canvas, in its tiles and chunks."""
         with self.components.use("vae") as vae:
             mean, spread = _statistics(vae)
 
@@ -191,8 +191,7 @@ class WanParts(Batching):
                 return video
 
             z = latents.video.to(self.components.device)
-            parts = decode_stream(decode, z, self._tiling(plan))
-            return np.concatenate([_to_frames(part) for part in parts])
+            yield from map(_to_frames, decode_stream(decode, z, self._tiling(plan)))
 
     def decode_audio(self, latents: Latents, seconds: float) -> Sound | None:
         """Return no sound: the family is silent."""

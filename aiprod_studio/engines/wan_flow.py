@@ -19,7 +19,7 @@ TRAIN_TIMES = 1000
 
 
 class Flow:
-    """The velocity at any point of the way from noise to clips.
+    """The velocity at any point of the way from noise to clips, by a step cache or none ("").
 
     A second denoiser, where there is one, has the times below the model's `boundary_ratio`.
     """
@@ -30,8 +30,10 @@ class Flow:
         texts: Sequence[Text],
         nothing: Text,
         given: Sequence[Given],
+        cache: str,
     ) -> None:
         self._components = components
+        self._cache = cache
         self._expert: tuple[str, Any, Turn] | None = None
         self._memory = ExitStack()
         self._scales = (1.0, 1.0)
@@ -88,7 +90,7 @@ class Flow:
             network = self._memory.enter_context(self._components.use(name))
             steps = range(self._step, self._stop)
             folder = self._components.folder / name
-            cache = step_cache(network, self._components.plan.cache, steps, folder)
+            cache = step_cache(network, self._cache, steps, folder)
             self._expert = name, network, self._memory.enter_context(cache)
             # It is forgotten before it leaves, so that nothing keeps it in memory.
             self._memory.callback(self._forget)

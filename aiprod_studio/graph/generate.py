@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from aiprod_studio.engines.engine import (
+    Chunks,
     Enlarging,
     Frames,
     Given,
@@ -28,10 +30,11 @@ from aiprod_studio.engines.loras import TakesLoras
 from aiprod_studio.errors import MediaError
 from aiprod_studio.graph.extend import append, read_end
 from aiprod_studio.graph.graph import Graph, Step
+from aiprod_studio.graph.stream import ahead
 from aiprod_studio.graph.trail import Trail
 from aiprod_studio.hardware.canvas import first_stage
 from aiprod_studio.hardware.memory import count_passes
-from aiprod_studio.media.clip import Clip
+from aiprod_studio.media.clip import Reel
 from aiprod_studio.media.images import fit, read_image, resize
 from aiprod_studio.media.video import read_frames
 from aiprod_studio.sampling.solvers import Point
@@ -132,19 +135,17 @@ class Work:
         return dataclasses.replace(self.request, fps=self.fps)
 
     def graph(self) -> Graph:
-        """Return the steps of the clip: encode, denoise, decode, enlarge, join, put behind.
+        """Return the steps to what is worth keeping: encode, denoise, refine, and the sound.
 
-        Those of a second stage come before the decoder. Raises `ModelUnavailable` where the
-        network that it needs is missing, so that nothing is rendered in vain.
+        Raises `ModelUnavailable` where the network of a second stage is missing, so that nothing
+        is rendered in vain.
         """
-        decoder = (self.plan.tiling, self.plan.tile, self.plan.overlap, self.plan.chunk)
         given = (*self.canvas, self.pictures)
         nothing = Step("nothing", self.encode_nothing, (), self.network)
         if count_passes(self.request) == 1:  # nobody reads it, and its encoder may be large
             nothing = Step("nothing", self.repeat, ("prompt",))
         needs, facts = ("prompt", "nothing", "given"), (*self.canvas, *self.asked)
         second = self._second_stage()
-        finished = second[-1].name if second else "latents"
         return Graph(
             (
                 Step("prompt", self.encode_prompt, (), (*self.network, self.request.prompt)),
@@ -152,13 +153,41 @@ class Work:
                 Step("given", self.encode_pictures, (), given),
                 Step("latents", self.denoise, needs, facts),
                 *second,
-                Step("frames", self.decode_video, (finished,), decoder),
-                Step("sound", self.decode_audio, (finished,)),
-                Step("enlarged", self.enlarge, ("frames",), self.size),
-                Step("clip", self.join, ("enlarged", "sound")),
-                Step("whole", self.put_behind, ("clip",), (self.request.fps, self.pictures)),
+                Step("sound", self.decode_audio, (self.finished,)),
             )
         )
+
+    @property
+    def finished(self) -> str:
+        """The step whose latents are decoded."""
+        return "latents" if self.plan.stages == 1 else "refined"
+
+    @contextmanager
+    def reel(self, kept: dict[str, Any]) -> Iterator[Reel]:
+        """Run the steps, and hold the finished file's frames and sound while the `with` lasts.
+
+        A thread of its own decodes the frames while those before are used; it ends with the
+        `with`. `kept` is as in `Graph.run`.
+        """
+        graph = self.graph()
+        latents: Latents = graph.run(kept, until=self.finished)
+        self.tell(Progress("decode", 0, self.plan.frames))
+        sound: Sound | None = graph.run(kept)
+        with closing(ahead(self.decode_video(latents))) as chunks:
+            reel = Reel(chunks, self.plan.frames, self.fps, sound, self.card.sample_rate)
+            if self.request.extend is not None:
+                assert self.request.fps is not None
+                reel = append(Path(self.request.extend), reel, self.size, self.request.fps)
+            yield dataclasses.replace(reel, chunks=self._watch(reel))
+
+    def _watch(self, reel: Reel) -> Iterator[Frames]:
+        """Yield the chunks of a reel and tell how many of its frames were used."""
+        done = 0
+        for chunk in reel.chunks:
+            yield chunk
+            done += len(chunk)
+            self.tell(Progress("decode", done, reel.count))
+        self.tell(Progress("save", 0, 1))
 
     def _second_stage(self) -> tuple[Step, ...]:
         """Return the steps of the second stage, none for a clip of one."""
@@ -268,10 +297,10 @@ class Work:
         picture = partial(self.parts.preview, point, self.rendered, self.first)
         self.trail.pass_point(self.mark, point, picture)
 
-    def decode_video(self, latents: Latents) -> Frames:
-        """Return the frames `[T, H, W, 3]` of the canvas."""
-        self.tell(Progress("decode", 0, 1))
-        return self.parts.decode_video(latents, self.plan)
+    def decode_video(self, latents: Latents) -> Chunks:
+        """Yield the frames in the size of the finished file, chunks `[t, H, W, 3]`."""
+        with closing(self.parts.decode_video(latents, self.plan)) as chunks:
+            yield from map(self.enlarge, chunks)
 
     def decode_audio(self, latents: Latents) -> Sound | None:
         """Return the sound of the canvas's length, or none."""
@@ -287,17 +316,6 @@ class Work:
         ):
             frames = self.parts.enlarge(frames)
         return frames if frames.shape[2:0:-1] == self.size else resize(frames, *self.size)
-
-    def join(self, frames: Frames, sound: Sound | None) -> Clip:
-        """Return frames and sound as a clip."""
-        return Clip(frames, self.fps, sound, self.card.sample_rate)
-
-    def put_behind(self, clip: Clip) -> Clip:
-        """Return the clip as it is, or behind the one that it goes on from."""
-        if self.request.extend is None:
-            return clip
-        assert self.request.fps is not None
-        return append(Path(self.request.extend), clip, self.size, self.request.fps)
 
 
 def _hash(*facts: Any) -> str:

@@ -158,7 +158,7 @@ def host_peaks(plan: Plan) -> dict[str, int]:
     Where device and RAM are one pool, it is the device's peak with the finished frames.
     """
     basis = basis_of(plan)
-    finished = finished_bytes(basis.request, basis.card)
+    finished = waiting_bytes(plan)
     if shares_memory(plan):
         peaks = device_peaks(plan)
         return {**peaks, "decode": peaks["decode"] + finished}
@@ -193,6 +193,16 @@ def finished_bytes(request: Request, card: ModelCard) -> int:
     assert request.width is not None
     assert request.height is not None
     return request.width * request.height * frame_count(request, card) * 3 * 2
+
+
+def waiting_bytes(plan: Plan) -> int:
+    """Return the bytes of finished frames that are in RAM at once.
+
+    They are written as they come: of chunks one is written, one waits, and one is being enlarged.
+    """
+    basis = basis_of(plan)
+    whole = finished_bytes(basis.request, basis.card)
+    return min(whole, whole * 3 * plan.chunk // (2 * plan.frames)) if plan.chunk else whole
 
 
 def device_weights(plan: Plan, stage: str) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from aiprod_studio.hardware.budget import device_limit, pin, ram_limit
 from aiprod_studio.hardware.duration import COMPILE_SECONDS
 from aiprod_studio.hardware.ladder import coarser_weights, predict, shorter_chunk, smaller_tile
-from aiprod_studio.hardware.memory import basis_of, finished_bytes, shares_memory
+from aiprod_studio.hardware.memory import basis_of, shares_memory
 from aiprod_studio.types import Basis, Plan
 
 
@@ -93,14 +93,12 @@ def _place(plan: Plan, encode: str, denoise: str) -> Plan:
 
 def _decode_within(plan: Plan, ways: list[Plan]) -> Plan:
     """Return `plan` with the fastest decoder that fits, or with the last one tried."""
-    basis = basis_of(plan)
-    limit = device_limit(basis.hardware)
-    if shares_memory(plan):
-        limit = min(limit, ram_limit(basis.hardware) - finished_bytes(basis.request, basis.card))
+    hardware = basis_of(plan).hardware
     decoded = plan
     for way in ways:
         decoded = _decode_by(plan, way)
-        if decoded.peak_bytes["decode"] <= limit:
+        peak, ram = decoded.peak_bytes["decode"], decoded.ram_bytes["decode"]
+        if peak <= device_limit(hardware) and ram <= ram_limit(hardware):
             break
     return decoded
 

@@ -62,7 +62,7 @@ def choose_precision(hardware: Hardware, weight_bytes: int) -> tuple[str, str]:
 def _check_room(hardware: Hardware, full: Request, card: ModelCard) -> None:
     """Raise `DoesNotFit` when the finished clip fits neither the RAM nor the disk."""
     finished = finished_bytes(full, card)
-    if finished > ram_limit(hardware):
+    if finished > ram_limit(hardware) and not card.memory.chunks:
         raise DoesNotFit(
             Said(
                 "said.frames_ram",

@@ -12,7 +12,7 @@ from aiprod_studio.types import Progress
 PHASES = ("download", "load", "encode", "denoise", "refine", "decode", "save")
 _SCALED = ("denoise", "refine", "decode", "save")
 # Measured with the starter; only until the first clip of an engine is done.
-_SHARES = {"load": 0.25, "encode": 0.05, "denoise": 0.6, "decode": 0.05, "save": 0.05}
+_SHARES = {"load": 0.25, "encode": 0.05, "denoise": 0.6, "decode": 0.09, "save": 0.01}
 
 
 @dataclass(frozen=True)

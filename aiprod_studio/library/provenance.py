@@ -10,7 +10,7 @@ from typing import Any
 from aiprod_studio import __version__
 from aiprod_studio.errors import BadRequest, MediaError
 from aiprod_studio.media.audio import write_wav
-from aiprod_studio.media.clip import Clip
+from aiprod_studio.media.clip import Clip, Reel
 from aiprod_studio.media.images import write_image
 from aiprod_studio.media.tags import add_gif_tags, add_mp4_xmp, read_tags
 from aiprod_studio.media.writer import write_video
@@ -36,12 +36,12 @@ _XMP = (
 )
 
 
-def save_clip(path: Path, clip: Clip, request: Request, plan: Plan) -> None:
+def save_clip(path: Path, clip: Clip | Reel, request: Request, plan: Plan) -> None:
     """Write a clip by its suffix, with its settings and the mark of AI inside, whole or not at all.
 
     .mp4, .webm, .gif, a pattern such as `name_%05d.png`, .png for a single frame, or .wav for
-    the sound alone. The same input gives the same bytes. Raises `MediaError` and `DoesNotFit` as
-    `media.writer.write_video` does.
+    the sound alone, for which no frame is taken. The same input gives the same bytes. Raises
+    `MediaError` and `DoesNotFit` as `media.writer.write_video` does.
     """
     tags = _tags(request, plan)
     xmp = _XMP.encode()
@@ -58,8 +58,9 @@ def save_clip(path: Path, clip: Clip, request: Request, plan: Plan) -> None:
         finish = lambda file: add_gif_tags(file, tags["comment"], xmp)  # noqa: E731
     elif suffix == ".png":
         tags["XML:com.adobe.xmp"] = _XMP
-        if len(clip.frames) == 1 and "%" not in path.name:
-            write_image(path, clip.frames[0], tags)
+        if clip.count == 1 and "%" not in path.name:
+            [frame] = clip.frames
+            write_image(path, frame, tags)
             return
     elif suffix == ".webm":
         tags["digital_source_type"] = SOURCE_TYPE

@@ -133,11 +133,11 @@ def read_clip(path: Path, sample_rate: int | None = None) -> Clip:
         return Clip(frames, float(info.fps))
     rate = sample_rate or info.sample_rate
     length = round(len(frames) / info.fps * rate)
-    return Clip(frames, float(info.fps), _read_sound(path, rate, length), rate)
+    return Clip(frames, float(info.fps), read_sound(path, rate, length), rate)
 
 
-def _read_sound(path: Path, rate: int, length: int) -> Sound:
-    """Return the sound `[C, length]` that plays with the picture of a file."""
+def read_sound(path: Path, rate: int, length: int) -> Sound:
+    """Return the sound `[C, length]` that plays with the picture of a file, at `rate` Hz."""
     with open_media(path) as container:
         sound, start = decode_audio(container, rate)
         picture = _video_stream(container, path)

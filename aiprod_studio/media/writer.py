@@ -165,7 +165,10 @@ def _write(
         video = _add_video(container, form, first, fps, crf)
         track = None if sound is None else _add_sound(container, form, *sound)
         count = 0
-        for picture in _pictures(chain([first], rest), video, fps):
+        # It may be a view of many frames, which must not stay in memory to the end.
+        pictures = _pictures(chain(iter([first]), rest), video, fps)
+        del first
+        for picture in pictures:
             container.mux(video.encode(picture))
             count += 1
             heed()

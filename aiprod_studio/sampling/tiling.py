@@ -116,6 +116,7 @@ def _chain(
         # A view would keep all of the piece in memory.
         held = piece[:, :, ready:].clone()
         yield piece[:, :, :ready]
+        del piece
 
 
 @torch.inference_mode()

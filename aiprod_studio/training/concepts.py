@@ -37,7 +37,7 @@ _KINDS = (
 @cache
 def concept_table(kind: str, width: int) -> Tensor:
     """Return the rows of a kind `[concepts + 1, width]`; the last one means "not said"."""
-    rows = [_row(f"{kind}/{concept.id}", width) for concept in _concepts(kind)]
+    rows = [_row(f"{kind}/{concept.id}", width) for concept in concepts_of(kind)]
     return torch.stack([*rows, _row("", width)])
 
 
@@ -58,10 +58,17 @@ def write_registers(said: dict[str, Tensor], registers: int, width: int) -> Tens
     """
     batch = len(said["subjects"])
     features = _row("", width).expand(batch, registers, width).clone()
-    for kind, values in said.items():
-        heard = torch.where(_goes_unsaid(kind)[values] == 1, ABSENT, values)
-        features[:, kinds().index(kind)] = concept_table(kind, width)[heard]
+    for kind, values in hear(said).items():
+        features[:, kinds().index(kind)] = concept_table(kind, width)[values]
     return features
+
+
+def hear(said: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return class numbers `[B]` by kind with `ABSENT` for what is so usual that nobody says it."""
+    return {
+        kind: torch.where(_goes_unsaid(kind)[values] == 1, ABSENT, values)
+        for kind, values in said.items()
+    }
 
 
 def draw_said(labels: dict[str, Tensor], dice: torch.Generator) -> dict[str, Tensor]:
@@ -77,11 +84,11 @@ def draw_said(labels: dict[str, Tensor], dice: torch.Generator) -> dict[str, Ten
 def _goes_unsaid(kind: str) -> Tensor:
     """Return how often each concept of a kind is left out `[concepts + 1]`; the last: absence."""
     usual = _LEFT_OUT.get(kind, 0.0)
-    shares = [_UNSAID.get((kind, concept.id), usual) for concept in _concepts(kind)]
+    shares = [_UNSAID.get((kind, concept.id), usual) for concept in concepts_of(kind)]
     return torch.tensor([*shares, usual])
 
 
-def _concepts(kind: str) -> tuple[Concept, ...]:
+def concepts_of(kind: str) -> tuple[Concept, ...]:
     """Return the concepts of a kind; `others` and `thirds` are further subjects."""
     return load_world().kinds["subjects" if kind in ("others", "thirds") else kind]
 

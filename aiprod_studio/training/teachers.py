@@ -14,11 +14,11 @@ from aiprod_studio.models.text_encoder import TextEncoder, tokenise
 from aiprod_studio.models.video_vae import TIME_FACTOR, VideoVAE
 from aiprod_studio.sampling.noise import carry_noise
 from aiprod_studio.training.clips import ClipFolder, Piece, digest
-from aiprod_studio.training.concepts import draw_said, write_registers
+from aiprod_studio.training.concepts import concepts_of, draw_said, hear, write_registers
 from aiprod_studio.training.data import LABEL, Rows, count, labels_of
 from aiprod_studio.training.losses import lower_precision
 from aiprod_studio.training.scenes import CELL
-from aiprod_studio.training.world import ABSENT, load_world
+from aiprod_studio.training.world import ABSENT
 
 SILENT = 0.1
 """The share of prompts that are left out, for guidance."""
@@ -90,10 +90,9 @@ class Teachers:
     def prompts(self, rows: Rows) -> tuple[list[str], Text, Text]:
         """Return what rows of scenes show, in words and as registers, and the empty prompt's."""
         config, labels = self.text_encoder.config, labels_of(rows)
-        kinds = load_world().kinds
         words = [
-            [kinds[kind][row].id for kind, row in one.items() if kind in kinds and row != ABSENT]
-            for one in _by_row(labels)
+            [concepts_of(kind)[row].id for kind, row in one.items() if row != ABSENT]
+            for one in _by_row(hear(labels))
         ]
         silence = {kind: torch.full_like(values, ABSENT) for kind, values in labels.items()}
         told, empty = (

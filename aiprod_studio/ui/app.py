@@ -1,4 +1,4 @@
-"""The app: opens the page on this machine, one for visitors too, and keeps a worker beside it."""
+"""The app: serves the page on this machine, one for visitors too, and keeps a worker beside it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import dataclasses
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
-import webbrowser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from logging.handlers import RotatingFileHandler
@@ -19,11 +19,14 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 import gradio as gr
+from gradio.http_server import Config, Server
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from aiprod_studio.errors import StudioError
 from aiprod_studio.jobs.queue import Queue
 from aiprod_studio.library.gallery import Gallery
+from aiprod_studio.report import write_line
 from aiprod_studio.settings import settings
 from aiprod_studio.ui.api import publish
 from aiprod_studio.ui.bench import Bench, Page, html_block
@@ -33,13 +36,13 @@ from aiprod_studio.ui.gate import Door, Gate, keep_password
 from aiprod_studio.ui.guard import Guard
 from aiprod_studio.ui.limits import read_limits
 from aiprod_studio.ui.lockout import Lockout
+from aiprod_studio.ui.login import draw_leave
 from aiprod_studio.ui.machine import Machine
 from aiprod_studio.ui.media import media_route
-from aiprod_studio.ui.prefs import load_prefs
+from aiprod_studio.ui.porch import HOST, Porch, own_texts
 from aiprod_studio.ui.renderer import Renderer
-from aiprod_studio.ui.share import SHARED_TABS, Sharing, announce, draw_leave
+from aiprod_studio.ui.share import SHARED_TABS, Sharing, announce
 from aiprod_studio.ui.tabs import TABS
-from aiprod_studio.ui.texts import Texts, choose_language
 from aiprod_studio.ui.theme import build_head, build_theme
 from aiprod_studio.ui.tongues import VisitorTexts
 from aiprod_studio.ui.veil import Veil
@@ -48,22 +51,19 @@ from aiprod_studio.ui.wording import Worded
 
 log = logging.getLogger("aiprod_studio")
 
-HOST = "127.0.0.1"
 CODE = Path(__file__).resolve().parents[2]
 WORKER = (sys.executable, "-m", "aiprod_studio", "worker")
 LOG_BYTES = 2 * 2**20
 DAY_SECONDS = 86_400
+LOOK_SECONDS = 0.005
 SILENT_SECONDS = 60.0
 
 
-def open_studio(
-    port: int | None = None, browser: bool = True, sharing: Sharing | None = None
-) -> int:
-    """Serve the page until the process is told to stop; returns the exit code.
+def open_studio(porch: Porch, sharing: Sharing | None = None) -> int:
+    """Serve the page in the place of the light one until told to stop; returns the exit code.
 
-    Without a `port` the first free one from 7860 on is taken. With `sharing` visitors get a page
-    of their own, on the next free port. Raises `StudioError` when a port, a folder or the shared
-    link cannot be had.
+    With `sharing` visitors get a page of their own, on the next free port. Raises `StudioError`
+    when a port, a folder or the shared link cannot be had.
     """
     stop = threading.Event()
 
@@ -73,15 +73,13 @@ def open_studio(
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), end)
     with open_bench() as bench, ExitStack() as served:
-        page = Service(HOST, port, (Middleware(Guard),), bench.home / "pictures")
-        address = served.enter_context(serve(bench, page))
-        _tell(bench.say("app.open", address=address))
+        page = Service(porch.leave, (Middleware(Guard),), bench.home / "pictures")
+        served.enter_context(serve(bench, page))
+        write_line(bench.say("app.open", address=porch.address))
         if sharing is not None:
-            _share(bench, sharing, (urlsplit(address).port or 0) + 1, served)
+            _share(bench, sharing, (urlsplit(porch.address).port or 0) + 1, served)
         bench.machine.start()
         bench.renderer.start()
-        if browser:
-            webbrowser.open(address)
         threading.Thread(target=_tidy, args=(bench,), name="tidy", daemon=True).start()
         while not stop.wait(1.0):
             pass
@@ -105,18 +103,13 @@ def _share(bench: Bench, sharing: Sharing, port: int, served: ExitStack) -> None
         secure=sharing.host is None,
     )
     guards = (Middleware(Guard, hosts=hosts), Middleware(Gate, door=door))
-    port = sharing.free_port(port)
+    listener = served.enter_context(sharing.listen(port))
     bypass_proxy(sharing.bound.strip("[]"))
-    service = Service(sharing.bound, port, guards, bench.uploads / FOLDER)
+    service = Service(lambda: listener, guards, bench.uploads / FOLDER)
     served.enter_context(serve(shared, service))
-    for line in announce(sharing.address(port, hosts), secret, bench.say):
-        _tell(line)
-
-
-def _tell(line: str) -> None:
-    """Write a line for whoever started the studio; never to the log."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    address = sharing.address(listener.getsockname()[1], hosts)
+    for line in announce(address, secret, bench.say):
+        write_line(line)
 
 
 @contextmanager
@@ -128,9 +121,8 @@ def open_bench() -> Iterator[Bench]:
     queue = Queue(settings().database)
     gallery = Gallery(settings().outputs, home)
     renderer = Renderer(WORKER, settings().logs / "worker.log")
-    say = Texts(choose_language(load_prefs().language))
     try:
-        yield Bench(queue, gallery, Machine(home / "machine.json"), renderer, say)
+        yield Bench(queue, gallery, Machine(home / "machine.json"), renderer, own_texts())
     finally:
         renderer.close()
         gallery.close()
@@ -194,58 +186,64 @@ def build_page(bench: Bench) -> gr.Blocks:
 
 @dataclass(frozen=True)
 class Service:
-    """How a page is served: on which address and port, guarded by what, with which pictures."""
+    """How a page is served: on the socket of `listen`, guarded by what, with which pictures.
 
-    host: str
-    port: int | None
+    The socket is asked for when all else is ready.
+    """
+
+    listen: Callable[[], socket.socket]
     guards: tuple[Middleware, ...]
     pictures: Path
 
 
 @contextmanager
-def serve(bench: Bench, service: Service) -> Iterator[str]:
-    """Serve a page and yield its address on this machine; raises `StudioError`."""
+def serve(bench: Bench, service: Service) -> Iterator[None]:
+    """Serve a page until the block ends."""
     blocks = build_page(bench)
+    app = gr.mount_gradio_app(
+        Starlette(),
+        blocks,
+        "/",
+        show_error=False,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        allowed_paths=[str(service.pictures)],
+        blocked_paths=[str(bench.gallery.trash.folder)],
+        max_file_size="500mb",
+        favicon_path=settings().assets / "icon.png",
+        theme=build_theme(),
+        head=build_head(bench.say),
+        app_kwargs={
+            "middleware": list(service.guards),
+            "routes": [media_route(bench)],
+            "docs_url": None,
+            "redoc_url": None,
+            "openapi_url": None,
+        },
+    )
+    server = Server(Config(app, log_level="warning"))
+    server.thread = threading.Thread(target=server.run, args=([service.listen()],), daemon=True)
+    # What Gradio's own `launch` notes, which binds a port by itself.
+    blocks.app, blocks.server = app.routes[-1].app, server
+    blocks.is_running = blocks.has_launched = True
+    server.thread.start()
     try:
-        _, address, _ = blocks.launch(
-            server_name=service.host,
-            server_port=service.port,
-            share=False,
-            inbrowser=False,
-            prevent_thread_lock=True,
-            quiet=True,
-            footer_links=[],
-            run_history=False,
-            enable_monitoring=False,
-            ssr_mode=False,
-            pwa=False,
-            mcp_server=False,
-            allowed_paths=[str(service.pictures)],
-            blocked_paths=[str(bench.gallery.trash.folder)],
-            max_file_size="500mb",
-            favicon_path=settings().assets / "icon.png",
-            theme=build_theme(),
-            head=build_head(bench.say),
-            app_kwargs={
-                "middleware": list(service.guards),
-                "routes": [media_route(bench)],
-                "docs_url": None,
-                "redoc_url": None,
-                "openapi_url": None,
-            },
-        )
-    except OSError as error:
-        raise StudioError(
-            f"The port {service.port or 'from 7860 to 7959'} is in use. Close the program that "
-            "uses it, or choose another one with --port."
-        ) from error
-    try:
-        yield str(address)
+        while not server.started:
+            if not server.thread.is_alive():
+                raise StudioError(
+                    "The page cannot be served; the lines above say why. Start the studio again."
+                )
+            time.sleep(LOOK_SECONDS)
+        yield
     finally:
         # An open tab keeps a connection for its events, which would hold up the end; the
         # server takes that for an error and would print it.
         logging.getLogger("uvicorn.error").disabled = True
-        blocks.server.force_exit = True
+        server.force_exit = True
         blocks.close(verbose=False)
 
 

@@ -25,8 +25,8 @@ _SHARES = {
     "load": 0.1,
     "encode": 0.05,
     "denoise": 0.7,
-    "decode": 0.1,
-    "save": 0.05,
+    "decode": 0.14,
+    "save": 0.01,
 }
 # Where there is a second stage, it takes this part of the denoiser's time.
 _REFINING = 0.5

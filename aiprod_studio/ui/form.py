@@ -46,6 +46,8 @@ _MISSING = {
     ),
 }
 MOST_DRAFTS = 9
+FORM = "form.json"
+"""The file of the form in the folder of whoever fills it in."""
 
 
 @dataclass(frozen=True)

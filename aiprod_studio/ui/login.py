@@ -1,15 +1,15 @@
-"""The login: the one page that a visitor sees before the studio."""
+"""The login: the one page that a visitor sees before the studio, and the way out of it."""
 
 from __future__ import annotations
 
-import re
 import secrets
 from html import escape
 
 from starlette.responses import HTMLResponse
 
+from aiprod_studio.ui.limits import Limits
+from aiprod_studio.ui.sheets import fill_page
 from aiprod_studio.ui.texts import Texts
-from aiprod_studio.ui.theme import read_script
 from aiprod_studio.ui.tongues import draw_choice
 
 NO_USER = '<input name="user" autocomplete="username" value="visitor" hidden>'
@@ -34,8 +34,7 @@ def draw_login(say: Texts, asks_user: bool, said: str = "", status: int = 401) -
         "enter": escape(say("share.enter")),
         "choice": draw_choice(say),
     }
-    # Not str.format, as the style sheet is full of braces.
-    page = re.sub(r"\{(\w+)\}", lambda found: parts[found[1]], read_script("login.html"))
+    page = fill_page("login.html", parts)
     policy = (
         f"default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; "
         "img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -47,3 +46,13 @@ def draw_login(say: Texts, asks_user: bool, said: str = "", status: int = 401) -
         "Cache-Control": "no-store",
     }
     return HTMLResponse(page, status, headers)
+
+
+def draw_leave(limits: Limits, say: Texts) -> str:
+    """Return the line under the head of the visitors' page: limits, language, the way out."""
+    told = say("share.limits", side=limits.side, seconds=f"{limits.seconds:g}", jobs=limits.jobs)
+    return (
+        f'<form method="post" action="logout" class="as-actions as-hint"><span>{escape(told)}'
+        f"</span> {draw_choice(say)}"
+        f'<button class="as-button as-quiet">{escape(say("share.leave"))}</button></form>'
+    )

@@ -8,28 +8,23 @@ import secrets
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from html import escape
 from io import StringIO
 from urllib.parse import quote, urlsplit
 
 import segno
-from gradio.networking import setup_tunnel
 
 from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.ui.guard import OWN_HOSTS, Hosts, is_address
-from aiprod_studio.ui.limits import Limits
+from aiprod_studio.ui.porch import HOST, PORTS_TRIED, listen
 from aiprod_studio.ui.texts import Texts
-from aiprod_studio.ui.tongues import draw_choice
 
 log = logging.getLogger(__name__)
 
 SHARED_TABS = frozenset({"create", "library"})
 """The tabs that visitors see; what shows or changes the machine is not among them."""
 
-LOOPBACK = "127.0.0.1"
 LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 GROUPS, GROUP_LETTERS = 3, 5
-PORTS_TRIED = 100
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Sharing:
     @property
     def bound(self) -> str:
         """The address to bind, IPv6 in brackets; what a tunnel brings comes from this machine."""
-        host = (self.host or LOOPBACK).strip("[]")
+        host = (self.host or HOST).strip("[]")
         return f"[{host}]" if ":" in host else host
 
     @property
@@ -85,18 +80,17 @@ class Sharing:
         own = socket.gethostname().lower()
         return Hosts({*OWN_HOSTS, own, f"{own}.local"}, addresses=True)
 
-    def free_port(self, first: int) -> int:
-        """Return the first free port from `first` on; raises `StudioError`."""
+    def listen(self, first: int) -> socket.socket:
+        """Return a socket that listens on the first free port from `first` on.
+
+        Raises `StudioError`.
+        """
         host, last = self.bound.strip("[]"), "no port is free"
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         for port in range(first, min(first + PORTS_TRIED, 2**16)):
-            with socket.socket(family) as trial:
-                try:
-                    trial.bind((host, port))
-                except OSError as error:
-                    last = error.strerror or str(error)
-                else:
-                    return port
+            try:
+                return listen(host, port)
+            except OSError as error:
+                last = error.strerror or str(error)
         raise StudioError(
             f"The studio cannot be shared on {host} ({last}). Give an address of this machine, or "
             "--host 0.0.0.0 for all of them."
@@ -115,8 +109,11 @@ class Sharing:
 
 
 def _open_tunnel(port: int, hosts: Hosts) -> str:
+    # Whether the command line is right is known before Gradio is there.
+    from gradio.networking import setup_tunnel
+
     try:
-        address: str = setup_tunnel(LOOPBACK, port, secrets.token_urlsafe(32), None, None)
+        address: str = setup_tunnel(HOST, port, secrets.token_urlsafe(32), None, None)
     except Exception as error:  # it fails in many ways, and none of them is ours
         log.warning("no shared link", exc_info=error)
         raise StudioError(
@@ -151,13 +148,3 @@ def announce(address: str, secret: Secret, say: Texts) -> Iterator[str]:
     drawn = StringIO()
     segno.make(link, micro=False).terminal(drawn, border=2, compact=True)
     yield drawn.getvalue()
-
-
-def draw_leave(limits: Limits, say: Texts) -> str:
-    """Return the line under the head of the visitors' page: limits, language, the way out."""
-    told = say("share.limits", side=limits.side, seconds=f"{limits.seconds:g}", jobs=limits.jobs)
-    return (
-        f'<form method="post" action="logout" class="as-actions as-hint"><span>{escape(told)}'
-        f"</span> {draw_choice(say)}"
-        f'<button class="as-button as-quiet">{escape(say("share.leave"))}</button></form>'
-    )

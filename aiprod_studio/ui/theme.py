@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from functools import cache
 
 import gradio as gr
 
-from aiprod_studio.settings import settings
+from aiprod_studio.ui.sheets import read_script
 from aiprod_studio.ui.texts import Texts
 
 ACCENT = gr.themes.Color(
@@ -103,12 +102,6 @@ def build_theme() -> gr.themes.Base:
         slider_color="*primary_500",
         slider_color_dark="*primary_400",
     )
-
-
-@cache
-def read_script(name: str) -> str:
-    """Return a script or style sheet of the page by its file name."""
-    return (settings().assets / "ui" / name).read_text(encoding="utf-8")
 
 
 def build_head(say: Texts) -> str:

@@ -43,8 +43,8 @@ def _tile(entry: Entry, poster: Path | None, picked: bool, say: Texts) -> str:
     )
 
 
-def draw_details(entry: Entry, poster: Path | None, say: Texts) -> str:
-    """Return one clip in full: its player, what can be done with it, and all its settings."""
+def draw_details(entry: Entry, poster: Path | None, why: Iterable[str], say: Texts) -> str:
+    """Return one clip in full: its player, what can be done with it, its settings, and `why`."""
     rows = [("library.file", entry.name)]
     asked = entry.settings.get("request", {})
     rows += [(f"field.{name}", value) for name, value in asked.items() if value not in (None, [])]
@@ -52,8 +52,7 @@ def draw_details(entry: Entry, poster: Path | None, say: Texts) -> str:
         f'<dt>{escape(say(key))}</dt><dd dir="auto">{escape(_shown(value, say))}</dd>'
         for key, value in rows
     )
-    why = entry.settings.get("plan", {}).get("because", ())
-    reasons = "".join(f"<li>{escape(str(reason))}</li>" for reason in why)
+    reasons = "".join(f"<li>{escape(say.tell(reason))}</li>" for reason in why)
     name = entry.name
     actions = draw_button("reuse", say("library.reuse"), name, "go")
     actions += draw_button("vary", say("library.vary"), name)

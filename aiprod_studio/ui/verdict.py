@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.engines.lora_sizes import with_loras
@@ -63,6 +64,21 @@ def weigh(request: Request, card: ModelCard, hardware: Hardware | None, queue: Q
         seconds_of(plan, request.engine, queue),
         plan.because,
     )
+
+
+def recall(settings: dict[str, Any], hardware: Hardware | None, queue: Queue) -> tuple[str, ...]:
+    """Return why a clip was planned as its `settings` say, translatable as far as it is known how.
+
+    Files hold English alone. What this machine says of the same request are the same sentences
+    most of the time, and these can be translated; the others stay as they are.
+    """
+    because = map(str, settings.get("plan", {}).get("because", ()))
+    try:
+        verdict = judge(Request.from_json(settings["request"]), hardware, queue)
+    except (BadRequest, TypeError, KeyError):  # another version made it
+        return tuple(because)
+    known = {reason: reason for reason in verdict.reasons}
+    return tuple(known.get(reason, reason) for reason in because)
 
 
 def seconds_of(plan: Plan, engine: str, queue: Queue) -> float:

@@ -1,4 +1,5 @@
-// The page's own behaviour: language, light and dark, keys, and clips that play while looked at.
+// The page's own behaviour: language, light and dark, what was written before it was there, keys,
+// and clips that play while looked at.
 (() => {
   const root = document.documentElement;
   root.lang = window.studio.language;
@@ -14,6 +15,31 @@
   };
   paint();
   dusk.addEventListener('change', paint);
+
+  // What was written while the studio opened (porch.html) goes on in the form, once that is back:
+  // at the same letter, and between two keys.
+  const DRAFT = 'aiprod-draft';
+  const takeOver = () => {
+    const field = document.querySelector('#as-prompt textarea:enabled');
+    const box = document.querySelector('#porch textarea');
+    if (!field || box?.dataset.composing !== undefined) return;
+    waiting.disconnect();
+    const draft = box && box.value === box.defaultValue ? null : box?.value ?? localStorage.getItem(DRAFT);
+    localStorage.removeItem(DRAFT);
+    if (draft !== null && draft !== field.value) {
+      field.value = draft;
+      field.dispatchEvent(new Event('input', { bubbles: true }));
+    }
+    if (!box) return;
+    document.querySelectorAll('body > [inert]').forEach((beneath) => { beneath.inert = false; });
+    field.focus();
+    field.setSelectionRange(box.selectionStart, box.selectionEnd, box.selectionDirection);
+    document.querySelector('#porch').remove();
+  };
+  const waiting = new MutationObserver(takeOver);
+  const attributeFilter = ['disabled', 'data-composing'];
+  waiting.observe(document, { childList: true, subtree: true, attributes: true, attributeFilter });
+  takeOver();
 
   document.addEventListener('click', (event) => {
     if (event.target.closest('#as-theme')) {

@@ -4,7 +4,9 @@ Weights are of chance and depth is reduced (`--layers`), as only the arithmetic 
 sides run the same files in turn, in one process; a time is the best of its rounds, the ratio the
 median of theirs. MFU is the share that a model's arithmetic reaches of the rate of plain matrix
 products, the best that was seen between the rounds. On a CPU the canvas is small, on a GPU it is
-the engine's own; nothing else changes.
+the engine's own; nothing else changes. With one thread (OMP_NUM_THREADS=1) seconds are those of the
+processor, so that other programs do not count. Two more tables tell what step caches and LoRAs make
+of a step (`steps`, of two layers or more), and how networks come from their files (`starts`).
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import itertools
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -31,19 +32,23 @@ from torch.utils.flop_counter import FlopCounterMode
 from aiprod_studio.engines.catalog import cards, find_engine
 from aiprod_studio.engines.engine import Latents, Parts
 from aiprod_studio.engines.weights import quiet
-from aiprod_studio.hardware.gauges import allocator_peak, product_rate, wait
+from aiprod_studio.hardware.gauges import SIDES, allocator_peak
 from aiprod_studio.hardware.imagined import imagine
 from aiprod_studio.hardware.plan import choose_plan
 from aiprod_studio.hardware.probe import probe
+from aiprod_studio.settings import settings
 from aiprod_studio.types import ModelCard, Plan, Request, complete, frame_count
 from tests.benchmarks import architectures
+from tests.benchmarks.starts import report_starts
+from tests.benchmarks.steps import clock, report_steps, step_costs
 from tests.engines import tiny_pipelines
 
 PROMPT = "a red fox running in the sunset"
-STEPS = 3
+STEPS, PRODUCTS = 3, 10
 # What a CPU denoises of a large model, and the side of what it decodes: two latents of each.
 SMALL, SMALL_SIDE = (128, 128, 9), 64
 STAGES = ("encode", "step", "decode")
+TABLES = ("sides", "steps", "starts")
 
 
 @dataclass(frozen=True)
@@ -151,20 +156,10 @@ def our_side(parts: Parts, request: Request, plan: Plan, smaller: Plan, latents:
     """Return what our engine does."""
     text = parts.encode_text(PROMPT)
 
-    def denoise() -> list[float]:
-        marks: list[float] = []
-
-        def on_step(done: int, total: int) -> None:
-            wait(plan.device)
-            marks.append(time.perf_counter())
-
-        parts.denoise(text, text, {}, request, plan, on_step)
-        return [end - begin for begin, end in itertools.pairwise(marks)]
-
     return Side(
         lambda: parts.encode_text(PROMPT),
-        denoise,
-        lambda: parts.decode_video(Latents(latents, None), smaller),
+        lambda: step_costs(parts, text, request, plan, lambda: clock(plan.device)),
+        lambda: list(parts.decode_video(Latents(latents, None), smaller)),
     )
 
 
@@ -192,8 +187,7 @@ def plain_side(engine: str, pipeline: Any, plan: Plan, latents: Any) -> Side:
         marks: list[float] = []
 
         def on_step(_: Any, step: int, time_step: Any, state: dict[str, Any]) -> dict[str, Any]:
-            wait(plan.device)
-            marks.append(time.perf_counter())
+            marks.append(clock(plan.device))
             return state
 
         size = {"width": plan.width, "height": plan.height, "num_frames": plan.frames}
@@ -216,7 +210,7 @@ def plain_side(engine: str, pipeline: Any, plan: Plan, latents: Any) -> Side:
 def measure(
     sides: Sequence[Side], plan: Plan, rounds: int
 ) -> tuple[list[Found], dict[str, int], float]:
-    """Return what each side took in turn, the arithmetic of each stage, and that of products."""
+    """Return what each side took in turn, the arithmetic of ours per stage, and of products."""
     found, counts, rates = [Found() for _ in sides], {}, []
     device = plan.device
     for side, one in zip(sides, found, strict=True):
@@ -225,10 +219,11 @@ def measure(
             # Weights that come when they are first used come here.
             with FlopCounterMode(display=False) as counter:
                 work()
-            counts[stage] = counter.get_total_flops() // (STEPS if stage == "step" else 1)
+            # The other's may do in each call what ours does with the prompt.
+            counts.setdefault(stage, counter.get_total_flops() // (STEPS if stage == "step" else 1))
             one.peaks[stage] = allocator_peak(device, work)[1]
     for _ in range(rounds):
-        rates.append(product_rate(device, plan.precision, 0.5))
+        rates.append(product_rate(device, plan.precision))
         for side, one in zip(sides, found, strict=True):
             one.seconds["encode"].append(timed(side.encode, device))
             one.seconds["step"].append(min(side.denoise()))
@@ -236,13 +231,18 @@ def measure(
     return found, counts, max(rates)
 
 
+def product_rate(device: str, precision: str) -> float:
+    """Return the operations a second of the fastest of some square matrix products."""
+    side = SIDES[device]
+    left, right = torch.randn(2, side, side, device=device).to(getattr(torch, precision))
+    return float(2 * side**3 / min(timed(lambda: left @ right, device) for _ in range(PRODUCTS)))
+
+
 def timed(work: Callable[[], Any], device: str) -> float:
     """Return the seconds that `work` takes."""
-    wait(device)
-    began = time.perf_counter()
+    began = clock(device)
     work()
-    wait(device)
-    return time.perf_counter() - began
+    return clock(device) - began
 
 
 def report(name: str, found: Sequence[Found], counts: dict[str, int], rate: float) -> None:
@@ -263,33 +263,52 @@ def report(name: str, found: Sequence[Found], counts: dict[str, int], rate: floa
         )
 
 
-def run(engine: str, device: str, layers: int, rounds: int) -> None:
-    """Measure one engine and print its table."""
+def run(engine: str, device: str, layers: int, rounds: int, tables: Sequence[str]) -> None:
+    """Measure one engine and print its tables; of its own networks there is the first only."""
     card = cards()[engine]
     large, small = canvases(card, device)
     (request, plan), (_, smaller) = (plan_for(card, device, size) for size in (large, small))
-    kind = getattr(torch, plan.precision)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if card.parts:
-            build(engine, layers, kind, folder)
-            latents = torch.randn(architectures.latents_shape(engine, *small), device=device)
-        with load_ours(engine, folder, plan) as parts:
-            if not card.parts:
-                latents = parts.denoise(
-                    parts.encode_text(PROMPT), parts.encode_text(""), {}, request, plan, print_none
-                ).video
-            sides = [our_side(parts, request, plan, smaller, latents)]
-            if card.parts:
-                import diffusers
-
-                pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, dtype=kind)
-                pipeline.set_progress_bar_config(disable=True)
-                sides.append(plain_side(engine, pipeline.to(device), plan, latents))
-            found, counts, rate = measure(sides, plan, rounds)
     shape = "×".join(map(str, large))
     deep = f", {layers} layers" if card.parts else ""
-    report(f"{engine}{deep}, {plan.precision}, {shape}", found, counts, rate)
+    title = f"{engine}{deep}, {plan.precision}, {shape}"
+    with tempfile.TemporaryDirectory() as name:
+        # Where a repository's commit would be, as what is measured of a model is kept by these.
+        folder = Path(name) / "models--tests--benchmark" / "snapshots" / "0"
+        if card.parts:
+            build(engine, layers, getattr(torch, plan.precision), folder)
+        if "sides" in tables:
+            compare(title, folder, request, plan, smaller, rounds)
+        if "steps" in tables and card.parts and layers > 1:
+            with load_ours(engine, folder, plan) as parts:
+                report_steps(title, parts, request, plan, rounds)
+        if "starts" in tables and card.parts:
+            report_starts(f"{engine}{deep}", folder, device, plan.precision, rounds)
+
+
+def compare(
+    title: str, folder: Path, request: Request, plan: Plan, smaller: Plan, rounds: int
+) -> None:
+    """Print the table of our engine, and where it has networks of diffusers, beside these."""
+    engine, device = request.engine, plan.device
+    has_parts = bool(cards()[engine].parts)
+    with load_ours(engine, folder, plan) as parts:
+        if has_parts:
+            size = smaller.width, smaller.height, smaller.frames
+            latents = torch.randn(architectures.latents_shape(engine, *size), device=device)
+        else:
+            latents = parts.denoise(
+                parts.encode_text(PROMPT), parts.encode_text(""), {}, request, plan, print_none
+            ).video
+        sides = [our_side(parts, request, plan, smaller, latents)]
+        if has_parts:
+            import diffusers
+
+            kind = getattr(torch, plan.precision)
+            pipeline = diffusers.DiffusionPipeline.from_pretrained(folder, dtype=kind)
+            pipeline.set_progress_bar_config(disable=True)
+            sides.append(plain_side(engine, pipeline.to(device), plan, latents))
+        found, counts, rate = measure(sides, plan, rounds)
+    report(title, found, counts, rate)
 
 
 def print_none(done: int, total: int) -> None:
@@ -304,10 +323,15 @@ def main() -> None:
     add("--device", default=probe().device, help="cpu or cuda (default: this machine's)")
     add("--layers", type=int, help="of denoiser and text encoder (default: 1 on a CPU, else 4)")
     add("--rounds", type=int, default=3, help="how often both sides run in turn")
+    add("--table", action="append", choices=TABLES, help="repeat; default: all")
     options = parser.parse_args()
     layers = options.layers or (1 if options.device == "cpu" else 4)
-    for engine in options.engine or architectures.ENGINES:
-        run(engine, options.device, layers, options.rounds)
+    with tempfile.TemporaryDirectory() as home:
+        # Nothing that is measured here is kept.
+        os.environ["AIPROD_HOME"] = home
+        settings.cache_clear()
+        for engine in options.engine or architectures.ENGINES:
+            run(engine, options.device, layers, options.rounds, options.table or TABLES)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from aiprod_studio.training.scenes import EVERYTHING, SceneSize, make_scenes
 
 SIZE = SceneSize(frames=9, height=256, width=384)
 CLIPS = 4
-PAIRS = ((96, 32), (128, 32), (128, 48), (192, 64))
+PAIRS = ((96, 32), (96, 64), (128, 32), (128, 48), (128, 80), (192, 64))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from aiprod_studio.engines.hub.source import find_source
 from aiprod_studio.errors import BadRequest, Cancelled, ModelUnavailable
 from aiprod_studio.types import Request, complete
 from tests.engines.conftest import Tiny, serve
-from tests.engines.plans import plan_of
+from tests.engines.plans import decode, plan_of
 from tests.engines.tiny_pipelines import files
 from tests.loopback_hub import LoopbackHub
 
@@ -78,7 +78,7 @@ def test_frames_are_those_of_the_plain_call(hub: LoopbackHub, tiny: Tiny) -> Non
             steps.append((done, total))
 
         latents = parts.denoise(text, nothing, {}, request, plan, on_step)
-        frames = parts.decode_video(latents, plan)
+        frames = decode(parts, latents, plan)
         assert parts.decode_audio(latents, 1.0) is None
 
         def stop(done: int, total: int) -> None:

@@ -30,12 +30,14 @@ from aiprod_studio.engines.catalog import cards, rows
 from aiprod_studio.engines.engine import Batching, Given, Latents, Pictures
 from aiprod_studio.engines.ltx import PROMPT_TOKENS, LTXEngine, LTXParts
 from aiprod_studio.engines.ltx_file import unpack
-from aiprod_studio.engines.ltx_video import normal
+from aiprod_studio.engines.ltx_video import natural, normal
 from aiprod_studio.engines.recipes import Recipe
 from aiprod_studio.errors import BadRequest, ModelUnavailable
 from aiprod_studio.sampling.solvers import Point
+from aiprod_studio.sampling.tiling import Tiling, decode_tiled
 from aiprod_studio.types import Plan, Request
 from tests.engines.conftest import forget, serve
+from tests.engines.plans import decode, to_frames
 from tests.engines.tiny_pipelines import build_ltx
 from tests.loopback_hub import LoopbackHub
 
@@ -142,7 +144,7 @@ def test_frames_are_those_of_the_plain_pipeline(parts: LTXParts, pipe: LTXPipeli
     """But for rounding to bytes; sound there is none."""
     parts.recipe = Recipe(later=False)
     latents = run(parts)
-    frames = parts.decode_video(latents, PLAN)
+    frames = decode(parts, latents, PLAN)
     wanted = call(pipe, guidance_scale=1.0, output_type="np")[0]
     assert np.abs(frames / 255 - wanted).max() < 0.6 / 255
     assert latents.audio is None
@@ -195,11 +197,26 @@ def test_a_decoder_that_knows_of_noise_gives_the_same_frames_again(
     with loaded(tmp_path) as parts:
         latents = run(parts)
         parts.recipe = Recipe(decode_time=0.05, decode_noise=0.025)
-        frames, again = parts.decode_video(latents, PLAN), parts.decode_video(latents, PLAN)
-        assert parts.decode_video(latents, tiled).shape == frames.shape == (9, 32, 64, 3)
+        frames, again = decode(parts, latents, PLAN), decode(parts, latents, PLAN)
+        assert decode(parts, latents, tiled).shape == frames.shape == (9, 32, 64, 3)
         assert np.array_equal(frames, again)
         parts.recipe = Recipe()
-        assert not np.array_equal(frames, parts.decode_video(latents, PLAN))
+        assert not np.array_equal(frames, decode(parts, latents, PLAN))
+
+
+def test_the_frames_come_in_chunks(parts: LTXParts) -> None:
+    """They are those of the tiled decoder."""
+    tiling = Tiling(4, 4, 32, 8, 8)
+    plan = replace(PLAN, frames=25, tile=32, overlap=8, chunk=8, tiling="stream")
+    latents = Latents(torch.randn(1, 8, 7, 8, 16, generator=torch.Generator()), None)
+    with parts.components.use("vae") as vae:
+
+        def whole(z: torch.Tensor) -> torch.Tensor:
+            return vae.decode(natural(vae, z), return_dict=False)[0]
+
+        wanted = to_frames(decode_tiled(whole, latents.video, tiling))
+    assert len(list(parts.decode_video(latents, plan))) == len(tiling.spans(7)) > 2
+    assert np.array_equal(decode(parts, latents, plan), wanted)
 
 
 def test_a_run_goes_on_from_any_point(parts: LTXParts) -> None:
@@ -210,7 +227,7 @@ def test_a_run_goes_on_from_any_point(parts: LTXParts) -> None:
     whole = run(parts, given, guidance=3.0, on_point=points.append)
     for point in points:
         assert torch.equal(run(parts, given, guidance=3.0, start=point).video, whole.video)
-    alone = parts.decode_video(Latents(whole.video[:, :, :1], None), PLAN)
+    alone = decode(parts, Latents(whole.video[:, :, :1], None), PLAN)
     assert np.array_equal(parts.preview(points[-1], REQUEST, PLAN), alone[0])
 
 

@@ -1,7 +1,6 @@
 """LTX-2 against the plain pipelines of diffusers, on tiny networks of the real classes."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from aiprod_studio.engines.recipes import Recipe
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.sampling.solvers import Point
 from tests.engines.conftest import forget, serve
+from tests.engines.plans import decode
 from tests.engines.tiny_ltx2 import (
     CARD,
     OFF,
@@ -43,6 +43,9 @@ from tests.engines.tiny_ltx2 import (
     unshifted,
     write_row,
 )
+from tests.engines.tiny_ltx2 import folder as folder
+from tests.engines.tiny_ltx2 import parts as parts
+from tests.engines.tiny_ltx2 import pipe as pipe
 from tests.loopback_hub import LoopbackHub
 
 PUSHED = Recipe(
@@ -62,27 +65,6 @@ FULL = {
     "audio_guidance_rescale": 0.6,
     "spatio_temporal_guidance_blocks": [1],
 }
-
-
-@pytest.fixture(scope="module")
-def pipe() -> LTX2Pipeline:
-    """The plain pipeline over tiny networks of LTX-2.3."""
-    return build(newer=True)
-
-
-@pytest.fixture(scope="module")
-def folder(pipe: LTX2Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the networks of the plain pipeline are saved."""
-    path = tmp_path_factory.mktemp("ltx2")
-    pipe.save_pretrained(path)
-    return path
-
-
-@pytest.fixture
-def parts(folder: Path) -> Iterator[LTX2Parts]:
-    """The adapter's parts, all in memory."""
-    with loaded(folder) as found:
-        yield found
 
 
 @pytest.mark.parametrize(
@@ -107,7 +89,7 @@ def test_frames_and_sound_are_those_of_the_plain_pipeline(
     """But for the sound's ends, which fade, and rounding to bytes."""
     latents = run(parts)
     plain = call(pipe, output_type="np")
-    frames, sound = parts.decode_video(latents, PLAN), parts.decode_audio(latents, 17 / 24)
+    frames, sound = decode(parts, latents, PLAN), parts.decode_audio(latents, 17 / 24)
     assert sound is not None
     assert np.abs(frames / 255 - plain.frames[0]).max() < 0.6 / 255
     middle = slice(480, plain.audio.shape[2] - 480)
@@ -162,10 +144,9 @@ def test_tiles_keep_the_size(parts: LTX2Parts, frames: int, chunk: int) -> None:
     """A remainder of one latent neither crashes nor shrinks the video, in space nor in time."""
     plan = replace(PLAN, width=160, height=96, frames=frames)
     video = torch.randn(1, 4, (frames - 1) // 8 + 1, 3, 5, generator=torch.Generator())
-    whole = parts.decode_video(Latents(video, None), plan)
-    tiled = parts.decode_video(
-        Latents(video, None), replace(plan, tile=64, overlap=32, chunk=chunk, tiling="uniform")
-    )
+    latents = Latents(video, None)
+    whole = decode(parts, latents, plan)
+    tiled = decode(parts, latents, replace(plan, tile=64, overlap=32, chunk=chunk))
     assert whole.shape == tiled.shape == (frames, 96, 160, 3)
     # Random weights spread far beyond an overlap, so the two only resemble each other.
     assert np.corrcoef(whole.ravel(), tiled.ravel())[0, 1] > 0.3
@@ -197,7 +178,10 @@ def test_each_network_is_gone_before_the_next(folder: Path) -> None:
         latents = parts.denoise(*asked, on_point=look)
         assert during == [{"transformer"}] * 6
         assert not held.loaded
-        assert parts.decode_video(latents, plan).shape == (17, 64, 96, 3)
+        for chunk in parts.decode_video(latents, replace(plan, chunk=8)):
+            assert chunk.shape[1:] == (64, 96, 3)
+            assert held.loaded == {"vae"}
+        assert not held.loaded
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
@@ -286,7 +270,7 @@ def test_a_preview_is_the_first_frame(parts: LTX2Parts) -> None:
     points: list[Point] = []
     latents = run(parts, on_point=points.append)
     frame = parts.preview(points[-1], REQUEST, PLAN)
-    alone = parts.decode_video(Latents(latents.video[:, :, :1], None), PLAN)
+    alone = decode(parts, Latents(latents.video[:, :, :1], None), PLAN)
     assert frame.shape == (64, 96, 3)
     assert np.array_equal(frame, alone[0])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,39 +34,19 @@ from tests.engines.tiny_ltx2 import (
     PLAN,
     PROMPT,
     REQUEST,
-    build,
     call,
-    loaded,
     packed_noise,
     quiet,
     run,
     unshifted,
     write_row,
 )
+from tests.engines.tiny_ltx2 import folder as folder
+from tests.engines.tiny_ltx2 import parts as parts
+from tests.engines.tiny_ltx2 import pipe as pipe
 from tests.loopback_hub import LoopbackHub
 
 LAYER = "transformer_blocks.0.attn1.to_q"
-
-
-@pytest.fixture(scope="module")
-def pipe() -> LTX2Pipeline:
-    """The plain pipeline over tiny networks of LTX-2.3."""
-    return build(newer=True)
-
-
-@pytest.fixture(scope="module")
-def folder(pipe: LTX2Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where its networks are saved."""
-    path = tmp_path_factory.mktemp("ltx2")
-    pipe.save_pretrained(path)
-    return path
-
-
-@pytest.fixture
-def parts(folder: Path) -> Iterator[LTX2Parts]:
-    """The adapter's parts, all in memory."""
-    with loaded(folder) as found:
-        yield found
 
 
 def clip(count: int, width: int = 96, height: int = 64) -> Frames:

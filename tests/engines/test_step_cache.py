@@ -24,31 +24,17 @@ from tests.engines.tiny_ltx2 import (
     PLAN,
     PROMPT,
     REQUEST,
-    build,
     counting,
-    loaded,
     run,
     write_row,
 )
+from tests.engines.tiny_ltx2 import folder as folder
+from tests.engines.tiny_ltx2 import parts as parts
+from tests.engines.tiny_ltx2 import pipe as pipe
 from tests.loopback_hub import LoopbackHub
 
 # Of the picture: 96 × 64 pixels of 17 frames in cells of 32 × 32 of 8, 16 values each.
 TOKENS = (3 * 2 * 3, 16)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where tiny networks of LTX-2.3 are saved."""
-    path = tmp_path_factory.mktemp("ltx2")
-    build(newer=True).save_pretrained(path)
-    return path
-
-
-@pytest.fixture
-def parts(folder: Path) -> Iterator[LTX2Parts]:
-    """The adapter's parts, all in memory."""
-    with loaded(folder) as found:
-        yield found
 
 
 def test_a_cache_without_threshold_changes_nothing(parts: LTX2Parts) -> None:

@@ -26,16 +26,10 @@ from tests.engines.conftest import Tiny
 from tests.engines.plans import plan_of
 from tests.engines.test_wan import ask, loaded, make
 from tests.engines.tiny_ltx2 import counting, run
+from tests.engines.tiny_ltx2 import folder as folder
+from tests.engines.tiny_ltx2 import pipe as pipe
 
 STEPS = 8
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where tiny networks of LTX-2.3 are saved."""
-    path = tmp_path_factory.mktemp("ltx2")
-    tiny_ltx2.build(newer=True).save_pretrained(path)
-    return path
 
 
 @pytest.fixture

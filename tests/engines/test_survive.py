@@ -20,8 +20,8 @@ import torch
 from aiprod_studio import Studio
 from aiprod_studio.engines.catalog import cards
 from aiprod_studio.engines.engine import (
+    Chunks,
     Frame,
-    Frames,
     Given,
     Latents,
     OnStep,
@@ -112,10 +112,10 @@ class Sketch:
     def preview(self, point: Point, request: Request, plan: Plan) -> Frame:
         return np.zeros((8, 8, 3), np.uint8)
 
-    def decode_video(self, latents: Latents, plan: Plan) -> Frames:
+    def decode_video(self, latents: Latents, plan: Plan) -> Chunks:
         self.device.take("decode", plan)
         pixels = ((latents.video[0].permute(1, 2, 3, 0) + 1) * 127).clamp(0, 255).byte().numpy()
-        return pixels.repeat(32, axis=1).repeat(32, axis=2)
+        yield pixels.repeat(32, axis=1).repeat(32, axis=2)
 
     def decode_audio(self, latents: Latents, seconds: float) -> Sound | None:
         return None
@@ -151,7 +151,8 @@ def make(request: Request, plan: Plan, device: Device) -> tuple[Plan, Clip]:
 
     def work(plan: Plan) -> Clip:
         parts = held.load(request.engine, plan)
-        return Work(request, card, plan, parts, lambda _: None, trail).graph().run(kept)
+        with Work(request, card, plan, parts, lambda _: None, trail).reel(kept) as reel:
+            return Clip(np.stack(list(reel.frames)), reel.fps)
 
     try:
         return run_fitting(plan, work)
@@ -243,19 +244,21 @@ TIDY = {
     "OMP_NUM_THREADS": "1",
 }
 CAPPED = """
-import json, logging, resource, sys
+import json, logging, resource, sys, threading
 from pathlib import Path
 from aiprod_studio import Request, Studio
 
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
 request = Request.from_json(json.loads(sys.argv[1]))
+# The decoder's thread takes as much everywhere.
+threading.stack_size(2 << 20)
 steps = []
 
 def tell(number, progress):
     if progress.stage == "decode" and "decode" not in [stage for stage, _ in steps]:
         with open("/proc/self/status") as lines:
             data = next(int(line.split()[1]) for line in lines if line.startswith("VmData"))
-        resource.setrlimit(resource.RLIMIT_DATA, ((data << 10) + (17 << 20), -1))
+        resource.setrlimit(resource.RLIMIT_DATA, ((data << 10) + (24 << 20), -1))
     if progress.stage == "save":
         resource.setrlimit(resource.RLIMIT_DATA, (-1, -1))
     steps.append((progress.stage, progress.done))

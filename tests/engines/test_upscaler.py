@@ -9,39 +9,45 @@ from diffusers import LTX2LatentUpsamplePipeline, LTX2Pipeline
 from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
 from safetensors.torch import save_file
 
+from aiprod_studio.cli import main
 from aiprod_studio.engines.engine import Text
 from aiprod_studio.engines.ltx2 import LTX2Engine
 from aiprod_studio.engines.ltx_video import natural
 from aiprod_studio.engines.recipes import Recipe
 from aiprod_studio.errors import BadRequest, ModelUnavailable
+from aiprod_studio.media.video import read_clip
 from aiprod_studio.sampling.solvers import Point
+from tests.engines.conftest import forget
 from tests.engines.tiny_ltx2 import (
     CARD,
     PLAN,
     PROMPT,
     REQUEST,
-    build,
+    UPSCALER,
     call,
     loaded,
     packed_noise,
     quiet,
     run,
+    save_upscaler,
     unshifted,
+    write_row,
 )
+from tests.engines.tiny_ltx2 import folder as folder
+from tests.engines.tiny_ltx2 import pipe as pipe
+from tests.engines.tiny_pipelines import files
+from tests.loopback_hub import LoopbackHub
 
-
-@pytest.fixture(scope="module")
-def pipe() -> LTX2Pipeline:
-    """The plain pipeline over tiny networks of LTX-2.3."""
-    return build(newer=True)
-
-
-@pytest.fixture(scope="module")
-def folder(pipe: LTX2Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the networks of the plain pipeline are saved."""
-    path = tmp_path_factory.mktemp("ltx2")
-    pipe.save_pretrained(path)
-    return path
+NEWER = """
+[[variants]]
+name = "newer"
+repo = "owner/tiny-newer"
+revision = "main"
+gated = true
+tasks = ["text", "image", "keyframes", "reference"]
+files = ["model_index.json"]
+maybe = ["*/*"]
+"""
 
 
 def test_a_second_stage_is_that_of_the_plain_pipelines(
@@ -87,6 +93,35 @@ def test_a_second_stage_is_that_of_the_plain_pipelines(
     assert again.audio is not None
     torch.testing.assert_close(again.audio, second.audio.flatten(2), rtol=0, atol=5e-5)
     assert not torch.equal(refined.video, again.video)
+
+
+def test_another_variant_of_the_model_has_the_same_one(
+    catalogue: Path,
+    hub: LoopbackHub,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A gated one, as LTX-2.5 is, whose latents are those of the open one; said before it loads."""
+    monkeypatch.setenv("HF_TOKEN", "hf_good")
+    (catalogue / "tiny.toml").write_text(write_row() + NEWER)
+    forget()
+    save_upscaler(tmp_path)
+    hub.add_repo("owner/tiny-newer", files(folder), gated=True, token="hf_good")
+    hub.add_repo("owner/tiny-upscaler", {UPSCALER: (tmp_path / UPSCALER).read_bytes()})
+    get = ["models", "download", "tiny-ltx", "--accept-licence", "--variant"]
+    words = ["--cli", PROMPT, "--engine", "tiny-ltx", "--seed", "3", "--stages", "2"]
+    words += ["--steps", "2", "--seconds", "0.4", "--out", str(tmp_path)]
+    assert main([*get, "newer"]) == 0
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "download tiny-ltx --variant upscaler" in capsys.readouterr().err
+    assert main([*get, "upscaler"]) == 0
+    capsys.readouterr()
+    assert main(words) == 0, capsys.readouterr().err
+    made = read_clip(Path(capsys.readouterr().out.strip()))
+    assert made.frames.shape == (9, 128, 192, 3)
 
 
 def test_a_folder_without_upscaler_says_so(folder: Path) -> None:

@@ -15,9 +15,10 @@ from aiprod_studio.engines.engine import Batching, Latents, Pictures
 from aiprod_studio.engines.wan import WanEngine, WanParts
 from aiprod_studio.errors import Cancelled
 from aiprod_studio.sampling.solvers import Point
+from aiprod_studio.sampling.tiling import Tiling, decode_tiled
 from aiprod_studio.types import Basis, Plan, Request
 from tests.engines.conftest import Tiny
-from tests.engines.plans import card_of, machine, plan_of
+from tests.engines.plans import card_of, decode, machine, plan_of, to_frames
 
 PROMPT = "a red fox running"
 STEPS = 4
@@ -68,7 +69,7 @@ def test_latents_and_frames_are_those_of_the_plain_pipeline(tiny: Tiny, kind: st
     plan, request = plan_of(kind), ask()
     with loaded(tiny, kind, plan) as parts:
         latents = make(parts, plan, request)
-        frames = parts.decode_video(latents, plan)
+        frames = decode(parts, latents, plan)
         assert parts.decode_audio(latents, 1.0) is None
     expected = reference(tiny, kind, request, plan, output_type="latent")
     torch.testing.assert_close(latents.video, expected, rtol=1e-5, atol=1e-5)
@@ -172,15 +173,15 @@ def test_clips_together_are_those_of_each_alone(tiny: Tiny) -> None:
 
 
 def test_a_step_cache_leaves_steps_out_and_a_threshold_of_0_none(tiny: Tiny) -> None:
+    """As the plan of a clip says, whatever the weights were loaded for."""
     calls: list[int] = []
     results = []
-    for cache in ("", "first-block:0", "first-block:10"):
-        plan = plan_of("wan", cache=cache)
-        with loaded(tiny, "wan", plan) as parts:
-            with parts.components.use("transformer") as network:
-                network.blocks[-1].attn1.register_forward_hook(lambda *_: calls.append(1))
+    with loaded(tiny, "wan", plan_of("wan")) as parts:
+        with parts.components.use("transformer") as network:
+            network.blocks[-1].attn1.register_forward_hook(lambda *_: calls.append(1))
+        for cache in ("", "first-block:0", "first-block:10"):
             calls.clear()
-            results.append((make(parts, plan, ask()).video, len(calls)))
+            results.append((make(parts, plan_of("wan", cache=cache), ask()).video, len(calls)))
     (plain, whole), (same, all_steps), (_, few) = results
     assert torch.equal(plain, same)
     assert (whole, all_steps, few) == (2 * STEPS, 2 * STEPS, 2)
@@ -192,9 +193,31 @@ def test_tiles_give_frames_of_the_whole_size(tiny: Tiny, tiling: str) -> None:
     tiled = dataclasses.replace(plan, tile=48, overlap=16, tiling=tiling)
     with loaded(tiny, "wan", plan) as parts:
         latents = make(parts, plan, ask())
-        whole, pieces = (parts.decode_video(latents, one) for one in (plan, tiled))
+        whole, pieces = (decode(parts, latents, one) for one in (plan, tiled))
     assert whole.shape == pieces.shape == (9, 64, 96, 3)
     assert np.abs(whole.astype(float) - pieces).mean() < 4
+
+
+@pytest.mark.parametrize("kind", ["wan", "wan5b"])
+def test_the_frames_come_in_chunks(tiny: Tiny, kind: str) -> None:
+    plan = plan_of(kind, frames=25, chunk=8, tiling="stream")
+    with loaded(tiny, kind, plan) as parts:
+        config = parts.components.config("vae")
+        tiling = Tiling(config.get("scale_factor_spatial", 8), 4, chunk=8)
+        side = plan.width // tiling.space
+        latents = Latents(torch.randn(1, config["z_dim"], 7, side, side), None)
+        with parts.components.use("vae") as vae:
+            mean, spread = (
+                torch.tensor(config[name]).view(1, -1, 1, 1, 1)
+                for name in ("latents_mean", "latents_std")
+            )
+
+            def whole(z: torch.Tensor) -> torch.Tensor:
+                return vae.decode(z * spread + mean, return_dict=False)[0]
+
+            wanted = to_frames(decode_tiled(whole, latents.video, tiling))
+        assert len(list(parts.decode_video(latents, plan))) == len(tiling.spans(7)) > 2
+        assert np.array_equal(decode(parts, latents, plan), wanted)
 
 
 def test_only_one_expert_is_in_memory(tiny: Tiny) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from diffusers import AutoencoderKLLTX2Video, LTX2Pipeline
 from diffusers.pipelines.ltx2.latent_upsampler import LTX2LatentUpsamplerModel
@@ -106,6 +107,27 @@ gigabytes = {{ bfloat16 = 0.001, float8 = 0.0005, int4 = 0.0003 }}
 blocks = {}
 outside = 0.1
 """
+
+
+@pytest.fixture(scope="module")
+def pipe() -> LTX2Pipeline:
+    """The plain pipeline over tiny networks of LTX-2.3."""
+    return build(newer=True)
+
+
+@pytest.fixture(scope="module")
+def folder(pipe: LTX2Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the networks of the plain pipeline are saved."""
+    path = tmp_path_factory.mktemp("ltx2")
+    pipe.save_pretrained(path)
+    return path
+
+
+@pytest.fixture
+def parts(folder: Path) -> Iterator[LTX2Parts]:
+    """The adapter's parts, all in memory."""
+    with loaded(folder) as found:
+        yield found
 
 
 def write_row() -> str:

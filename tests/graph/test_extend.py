@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest, MediaError
 from aiprod_studio.graph.extend import append, continued, read_end
 from aiprod_studio.library.provenance import read_request
-from aiprod_studio.media.clip import Clip
+from aiprod_studio.media.clip import Clip, Reel
 from aiprod_studio.media.images import write_image
 from aiprod_studio.media.video import read_clip
 from aiprod_studio.media.writer import write_video
@@ -27,6 +28,19 @@ def grey(count: int, first: int, step: int, side: tuple[int, int] = (32, 48)) ->
     """Return frames `[count, *side, 3]`, each lighter than the one before."""
     levels = first + step * np.arange(count)
     return np.broadcast_to(levels[:, None, None, None], (count, *side, 3)).astype(np.uint8).copy()
+
+
+def reel(frames: np.ndarray, sound: np.ndarray | None = None) -> Reel:
+    """Return a new clip whose frames come in two chunks, 8 a second."""
+    return Reel(iter(np.split(frames, [2])), len(frames), 8.0, sound, RATE)
+
+
+def join(path: Path, new: Reel, size: tuple[int, int], fps: float) -> Clip:
+    """Return the whole of an extended clip."""
+    whole = append(path, new, size, fps)
+    frames = np.stack(list(whole.frames))
+    assert len(frames) == whole.count
+    return Clip(frames, whole.fps, whole.audio, whole.sample_rate)
 
 
 def levels(frames: np.ndarray) -> list[int]:
@@ -44,8 +58,8 @@ def old(tmp_path: Path) -> Path:
 
 
 def test_the_frame_at_the_join_is_not_doubled(old: Path) -> None:
-    new = Clip(grey(5, 70, 30, (64, 96)), 8.0, np.full((1, RATE * 5 // 8), -0.5, np.float32), RATE)
-    whole = append(old, new, (48, 32), 8.0)
+    new = reel(grey(5, 70, 30, (64, 96)), np.full((1, RATE * 5 // 8), -0.5, np.float32))
+    whole = join(old, new, (48, 32), 8.0)
     assert whole.frames.shape == (10, 32, 48, 3)
     assert levels(whole.frames) == [20, 30, 40, 50, 60, 70, 100, 130, 160, 190]
     assert levels(read_end(old)[None]) == [70]
@@ -54,7 +68,7 @@ def test_the_frame_at_the_join_is_not_doubled(old: Path) -> None:
 def test_the_sound_is_as_long_as_the_picture_and_crosses_over_in_twenty_milliseconds(
     old: Path,
 ) -> None:
-    new = Clip(grey(5, 70, 30), 8.0, np.full((2, RATE * 5 // 8), -0.5, np.float32), RATE)
+    new = reel(grey(5, 70, 30), np.full((2, RATE * 5 // 8), -0.5, np.float32))
     sound = append(old, new, (48, 32), 8.0).audio
     assert sound is not None
     assert sound.shape == (2, RATE * 10 // 8)
@@ -68,7 +82,7 @@ def test_the_sound_is_as_long_as_the_picture_and_crosses_over_in_twenty_millisec
 def test_a_part_without_sound_is_silent(tmp_path: Path, loud: str) -> None:
     path, sound = tmp_path / "old.mp4", np.full((1, RATE), 0.5, np.float32)
     write_video(path, grey(8, 20, 10), 8.0, sound if loud == "old" else None, RATE)
-    new = Clip(grey(9, 90, 10), 8.0, sound if loud == "new" else None, RATE)
+    new = reel(grey(9, 90, 10), sound if loud == "new" else None)
     whole = append(path, new, (48, 32), 8.0).audio
     if loud == "none":
         assert whole is None
@@ -82,22 +96,39 @@ def test_a_part_without_sound_is_silent(tmp_path: Path, loud: str) -> None:
     assert np.abs(heard).mean() > 0.4
 
 
-@pytest.mark.parametrize(("fps", "count"), [(8.0, 4), (16.0, 8), (24.0, 12), (4.0, 2)])
+@pytest.mark.parametrize(("fps", "count"), [(8.0, 4), (16.0, 8), (24.0, 12), (4.0, 2), (3.0, 2)])
 def test_the_new_part_plays_as_fast_at_another_frame_rate(
     tmp_path: Path, fps: float, count: int
 ) -> None:
     path = tmp_path / "old.mp4"
     write_video(path, grey(6, 20, 10), fps)
-    whole = append(path, Clip(grey(5, 70, 30), 8.0), (48, 32), fps)
+    whole = join(path, reel(grey(5, 70, 30)), (48, 32), fps)
     assert len(whole.frames) == 6 + count
     assert levels(whole.frames[5:7])[1] > 90
     assert levels(whole.frames[-1:]) == [190]
 
 
 def test_the_old_part_is_fitted_to_a_size_and_a_frame_rate_that_are_asked_for(old: Path) -> None:
-    whole = append(old, Clip(grey(5, 70, 30), 8.0), (96, 64), 4.0)
+    whole = join(old, reel(grey(5, 70, 30)), (96, 64), 4.0)
     assert levels(whole.frames) == [20, 40, 60, 130, 190]
     assert whole.frames.shape[1:3] == (64, 96)
+
+
+def test_frames_are_taken_one_chunk_after_the_other(old: Path) -> None:
+    """None of the new clip's before the old one is over, and none for the sound."""
+    taken: list[int] = []
+
+    def chunks() -> Iterator[np.ndarray]:
+        for number in range(3):
+            taken.append(number)
+            yield grey(3, 70, 30)
+
+    sound = np.full((1, RATE), -0.5, np.float32)
+    whole = append(old, Reel(chunks(), 9, 8.0, sound, RATE), (48, 32), 8.0)
+    assert whole.audio is not None
+    assert whole.count == 14
+    seen = [(levels(frame[None]), len(taken)) for frame in whole.frames]
+    assert [count for _, count in seen] == [0] * 6 + [1] * 2 + [2] * 3 + [3] * 3
 
 
 def test_what_is_left_open_is_the_clips(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -146,7 +147,9 @@ def test_where_memory_ends_the_second_stage_the_first_is_kept(
         below.append(less)
     assert below[-1].because[-1] == "not refined at 192×128 to save memory"
     last = work_on(parts, below[-1], trail, note(told), audio=False)
-    assert last.graph().run(dict(kept)).frames.shape == (9, 128, 192, 3)
+    with last.reel(dict(kept)) as reel:
+        frames = list(reel.frames)
+    assert np.stack(frames).shape == (9, 128, 192, 3)
     assert steps(told, "denoise") == []
     for less in below:
         work = work_on(parts, less, trail, audio=False)

@@ -154,6 +154,14 @@ def test_apple_has_one_pool_and_slices_attention() -> None:
     assert "group" not in plan.placement.values()
 
 
+def test_few_chunks_of_finished_frames_wait_in_the_ram() -> None:
+    whole = roomy("ltx-2", 1280, 704)
+    for chunk, frames in ((16, 3 * 16), (64, 3 * 64), (400, 2 * whole.frames)):
+        streamed = predict(dataclasses.replace(whole, chunk=chunk, tiling="stream"))
+        gap = whole.ram_bytes["decode"] - streamed.ram_bytes["decode"]
+        assert gap == 1280 * 704 * 3 * (2 * whole.frames - frames)
+
+
 @pytest.mark.parametrize("quantisation", ["", "int4"])
 @pytest.mark.parametrize("placement", ["resident", "model", "group", "disk"])
 def test_loras_stand_beside_the_denoiser_at_work(placement: str, quantisation: str) -> None:

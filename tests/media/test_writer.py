@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from fractions import Fraction
 from pathlib import Path
 
@@ -346,6 +347,21 @@ def test_frames_are_taken_one_by_one(tmp_path, moving):
 
     assert write_video(tmp_path / "a.mp4", watched(), 24) == 100
     assert taken == list(range(100))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a_%d.png"])
+def test_frames_are_let_go_of_with_all_that_they_are_views_of(tmp_path, moving, name):
+    chunks = []
+
+    def views():
+        for number in range(4):
+            assert all(one() is None for one in chunks[: number - 1])
+            chunk = np.stack(list(moving(3)))
+            chunks.append(weakref.ref(chunk))
+            yield from chunk
+            del chunk
+
+    assert write_video(tmp_path / name, views(), 24) == 12
 
 
 def test_the_same_soft_frames_give_the_same_bytes_every_time(tmp_path):

@@ -3,7 +3,9 @@ import torch
 from aiprod_studio.training.concepts import (
     ABSENT,
     concept_table,
+    concepts_of,
     draw_said,
+    hear,
     kinds,
     write_registers,
 )
@@ -56,3 +58,11 @@ def test_the_usual_size_and_number_are_what_unused_registers_say():
     said = draw_said(labels, torch.Generator())
     assert (said["sizes"][labels["sizes"] == 0] == ABSENT).all()
     assert torch.equal(said["counts"][labels["counts"] > 0], labels["counts"][labels["counts"] > 0])
+
+
+def test_only_what_prompts_may_say_is_heard():
+    rows = {"relations": 1, "others": 5, "sizes": 0, "counts": 0, "times": 0}
+    heard = hear({kind: torch.tensor([row]) for kind, row in rows.items()})
+    said = {kind: int(row) for kind, row in heard.items() if row != ABSENT}
+    assert said == {"relations": 1, "others": 5, "times": 0}
+    assert concepts_of("others")[5] == load_world().subjects[5]

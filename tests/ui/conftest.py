@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 import re
 import shutil
@@ -25,7 +23,7 @@ from aiprod_studio.jobs.queue import Queue
 from aiprod_studio.library.gallery import Gallery
 from aiprod_studio.settings import settings
 from aiprod_studio.ui.bench import Bench
-from aiprod_studio.ui.machine import Machine
+from aiprod_studio.ui.machine import Machine, write
 from aiprod_studio.ui.renderer import Renderer
 from aiprod_studio.ui.texts import Texts
 from tests.loopback_hub import LoopbackHub
@@ -61,7 +59,7 @@ pause = 2.0
 def bench() -> Iterator[Bench]:
     home = settings().home
     home.mkdir(parents=True)
-    (home / "machine.json").write_text(json.dumps(dataclasses.asdict(probe())), encoding="utf-8")
+    (home / "machine.json").write_text(write(probe()), encoding="utf-8")
     queue, gallery = Queue(settings().database), Gallery(settings().outputs, home)
     renderer = Renderer((sys.executable, "-c", "pass"), settings().logs / "worker.log")
     yield Bench(queue, gallery, Machine(home / "machine.json"), renderer, Texts("en"))
@@ -89,12 +87,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
-@contextmanager
-def run_studio(home: Path, *words: str, lines: int = 0) -> Iterator[Served]:
-    """Run the studio with more `words` on its command line; it prints so many more `lines`."""
+def find_port() -> int:
+    """Return a port that is free."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        port: int = free.getsockname()[1]
+        return port
+
+
+@contextmanager
+def start_studio(home: Path, port: int, *words: str) -> Iterator[subprocess.Popen[str]]:
+    """Start the studio with more `words` on its command line, and end it after the block."""
     command = [sys.executable, "-m", "aiprod_studio", "ui", "--no-browser", "--port", str(port)]
     environment = {**os.environ, "AIPROD_HOME": str(home), "LC_ALL": "C.UTF-8"}
     environment.pop("AIPROD_OUTPUTS", None)
@@ -102,13 +105,27 @@ def run_studio(home: Path, *words: str, lines: int = 0) -> Iterator[Served]:
         [*command, *words], stdout=subprocess.PIPE, encoding="utf-8", env=environment
     )
     try:
-        assert process.stdout is not None
-        assert str(port) in process.stdout.readline(), "the studio did not open"
-        told = "".join(process.stdout.readline() for _ in range(lines))
-        yield Served(port, home, told)
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
+
+
+def read_address(process: subprocess.Popen[str], port: int) -> None:
+    """Wait for the next line of a studio, which names its port."""
+    assert process.stdout is not None
+    assert str(port) in process.stdout.readline(), "the studio did not open"
+
+
+@contextmanager
+def run_studio(home: Path, *words: str, lines: int = 0) -> Iterator[Served]:
+    """Run the studio with more `words` on its command line; it prints so many more `lines`."""
+    port = find_port()
+    with start_studio(home, port, *words) as process:
+        read_address(process, port)  # the light page is there
+        read_address(process, port)
+        assert process.stdout is not None
+        yield Served(port, home, "".join(process.stdout.readline() for _ in range(lines)))
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import axe_playwright_python
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from aiprod_studio.ui.porch import open_porch
+from aiprod_studio.ui.prefs import Prefs, save_prefs
 from aiprod_studio.ui.tabs import TABS
 from tests.ui.conftest import PATIENCE_MS, Served
 
@@ -69,3 +71,16 @@ def choose(page: Page, label: str, choice: str) -> None:
     """Choose from the list called `label`."""
     page.get_by_label(label).first.click()
     page.get_by_role("option", name=choice, exact=True).click()
+
+
+@pytest.mark.parametrize("language", ["en", "ar"])
+def test_axe_finds_nothing_serious_on_the_light_page(language: str, browser: Browser) -> None:
+    save_prefs(Prefs(language))
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    with open_porch(browser=False) as porch:
+        page.goto(porch.address)
+        page.add_script_tag(path=AXE)
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert violations(page) == [], f"{language} in {scheme}"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -67,9 +68,10 @@ def test_a_taken_port_is_passed_over_and_a_foreign_address_refused() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        assert Sharing("127.0.0.1").free_port(port) > port
+        with Sharing("127.0.0.1").listen(port) as listener:
+            assert listener.getsockname()[1] > port
     with pytest.raises(StudioError, match=r"0\.0\.0\.0 for all"):
-        Sharing("192.0.2.1").free_port(7861)
+        Sharing("192.0.2.1").listen(7861)
 
 
 def test_the_owner_is_told_what_to_pass_on() -> None:
@@ -82,13 +84,21 @@ def test_the_owner_is_told_what_to_pass_on() -> None:
     assert Sharing("192.168.0.7").address(7861, Hosts(set())) == "http://192.168.0.7:7861/"
 
 
-def test_a_link_that_cannot_be_had_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("server", [None, "127.0.0.1:9"], ids=["no server", "no program"])
+def test_a_link_that_cannot_be_had_is_a_sentence(
+    server: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
+    # These were read when Gradio was imported.
+    monkeypatch.setattr("gradio.networking.GRADIO_SHARE_SERVER_ADDRESS", server)
+    monkeypatch.setattr("gradio.tunneling.BINARY_FOLDER", tmp_path)
+    monkeypatch.setattr("gradio.tunneling.BINARY_PATH", str(tmp_path / "frpc"))
     hosts = Hosts(set())
     with pytest.raises(StudioError, match=r"--host 0\.0\.0\.0"):
         Sharing().address(7861, hosts)
     assert hosts.names == set()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 from aiprod_studio.types import Request
 from aiprod_studio.ui.bench import Bench
 from aiprod_studio.ui.cards import draw_plan
-from aiprod_studio.ui.verdict import judge
+from aiprod_studio.ui.texts import Texts
+from aiprod_studio.ui.verdict import judge, recall
 
 
 def test_the_card_says_whether_it_fits_and_why(bench: Bench) -> None:
@@ -26,3 +28,23 @@ def test_the_card_says_whether_it_fits_and_why(bench: Bench) -> None:
     assert (wrong.kind, wrong.plan) == ("wrong", None)
     assert "Use 48" in draw_plan(wrong, bench.say)
     assert judge(Request("a dog"), None, bench.queue).kind == "unknown"
+
+
+def test_the_reasons_of_a_clip_are_told_in_every_language_where_they_are_known(
+    bench: Bench,
+) -> None:
+    hardware, request = bench.machine.hardware, Request("a dog")
+    plan = judge(request, hardware, bench.queue).plan
+    assert plan is not None
+    because = [*plan.because, "half the frames at once, as memory ran out"]
+    kept = {"request": request.to_json(), "plan": {**plan.to_json(), "because": because}}
+    settings = json.loads(json.dumps(kept))
+    why = recall(settings, hardware, bench.queue)
+    assert list(why) == because
+    told = [Texts("de").tell(reason) for reason in why]
+    assert told[-1] == because[-1]
+    assert not {*told[:-1]} & {*because}
+    for other in ({}, {"plan": {"because": [7]}}, {**settings, "request": {"colour": "red"}}):
+        assert recall(other, hardware, bench.queue) == tuple(
+            map(str, other.get("plan", {}).get("because", ()))
+        )

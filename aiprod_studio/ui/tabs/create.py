@@ -12,6 +12,7 @@ from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.errors import BadRequest, MediaError
 from aiprod_studio.library.provenance import PICTURES, find_files, read_request
 from aiprod_studio.media.video import probe
+from aiprod_studio.sentences import Said
 from aiprod_studio.types import Request
 from aiprod_studio.ui.bench import ASKED, STEADY, Bench, Page, html_block
 from aiprod_studio.ui.board import act, look, predict, queue_clip
@@ -20,6 +21,7 @@ from aiprod_studio.ui.drafts import queue_drafts
 from aiprod_studio.ui.fields import NAMES, fit_fields, lay_form, mode_choices
 from aiprod_studio.ui.form import (
     FILES,
+    FORM,
     Form,
     from_request,
     keep_file,
@@ -28,12 +30,11 @@ from aiprod_studio.ui.form import (
     save_form,
 )
 from aiprod_studio.ui.media import locate_absolute
-from aiprod_studio.ui.theme import read_script
+from aiprod_studio.ui.sheets import read_script
 from aiprod_studio.ui.verdict import Verdict, judge
 from aiprod_studio.ui.visitors import show_picture
 
 REFRESH_SECONDS = 1.0
-FORM = "form.json"
 
 
 def build(bench: Bench, page: Page) -> None:
@@ -117,7 +118,8 @@ def _ask(form: Form, own: Bench) -> Request:
         try:
             probe(Path(request.reference))
         except MediaError as error:
-            raise BadRequest(f"This cannot be a reference: {error}") from error
+            told = "This cannot be a reference: {why}"
+            raise BadRequest(Said("said.no_reference", told, why=str(error))) from error
     return request
 
 

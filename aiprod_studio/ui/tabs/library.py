@@ -19,9 +19,10 @@ from aiprod_studio.ui.bench import ASKED, Bench, Page, html_block
 from aiprod_studio.ui.board import queue_clip
 from aiprod_studio.ui.cards import NAME
 from aiprod_studio.ui.form import from_request, keep_file
+from aiprod_studio.ui.sheets import read_script
 from aiprod_studio.ui.texts import Texts
-from aiprod_studio.ui.theme import read_script
 from aiprod_studio.ui.tiles import draw_comparison, draw_details, draw_shelf, draw_undo
+from aiprod_studio.ui.verdict import recall
 from aiprod_studio.ui.visitors import FOLDER
 
 PAGE = 24
@@ -165,7 +166,8 @@ def _connect_clips(bench: Bench, page: Page, layout: Layout) -> None:
             chosen = rest if name in picked else (*picked, name)
             return [gr.skip(), chosen, gr.update(visible=bool(chosen))]
         [(entry, poster)] = _with_posters(own, [own.gallery.entry(name)])
-        return [draw_details(entry, poster, bench.say), gr.skip(), gr.skip()]
+        why = recall(entry.settings, bench.machine.hardware, bench.queue)
+        return [draw_details(entry, poster, why, bench.say), gr.skip(), gr.skip()]
 
     def handle(request: gr.Request, event: gr.EventData) -> list[Any]:
         own, do, name = bench.asked_by(request), event.do, event.id

@@ -17,8 +17,8 @@ from aiprod_studio.errors import BadRequest
 from aiprod_studio.ui.bench import ASKED, STEADY, Bench, Page, html_block
 from aiprod_studio.ui.cards import NAME
 from aiprod_studio.ui.offers import draw_offers, list_offers
+from aiprod_studio.ui.sheets import read_script
 from aiprod_studio.ui.texts import Texts
-from aiprod_studio.ui.theme import read_script
 from aiprod_studio.ui.weights import Ware
 
 REFRESH_SECONDS = 1.0
