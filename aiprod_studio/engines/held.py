@@ -43,4 +43,4 @@ def _how(plan: Plan) -> tuple[Any, ...]:
     """Return what of a plan decides how weights are loaded."""
     places = tuple(sorted(plan.placement.items()))
     network = (plan.device, plan.precision, plan.quantisation, places, plan.pinned)
-    return (*network, plan.attention, plan.compiled, plan.cache)
+    return (*network, plan.attention, plan.compiled)

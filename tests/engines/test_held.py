@@ -48,7 +48,8 @@ def test_other_plans_and_engines():
     shelves = {"a": Shelf(), "b": Shelf()}
     held = Held(shelves.__getitem__)
     first = held.load("a", PLAN)
-    assert held.load("a", dataclasses.replace(PLAN, tile=32, width=128, batch=4)) is first
+    changes = {"tile": 32, "width": 128, "batch": 4, "cache": "mag"}
+    assert held.load("a", dataclasses.replace(PLAN, **changes)) is first
     held.load("b", PLAN)
     assert shelves["a"].notes == ["in", "out"]
     assert held.load("a", PLAN) is not first
