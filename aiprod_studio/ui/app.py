@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -19,8 +18,6 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 import gradio as gr
-from gradio.http_server import Config, Server
-from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from aiprod_studio.errors import StudioError
@@ -55,7 +52,6 @@ CODE = Path(__file__).resolve().parents[2]
 WORKER = (sys.executable, "-m", "aiprod_studio", "worker")
 LOG_BYTES = 2 * 2**20
 DAY_SECONDS = 86_400
-LOOK_SECONDS = 0.005
 SILENT_SECONDS = 60.0
 
 
@@ -73,7 +69,7 @@ def open_studio(porch: Porch, sharing: Sharing | None = None) -> int:
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), end)
     with open_bench() as bench, ExitStack() as served:
-        page = Service(porch.leave, (Middleware(Guard),), bench.home / "pictures")
+        page = Service(HOST, porch.leave, (Middleware(Guard),), bench.home / "pictures")
         served.enter_context(serve(bench, page))
         write_line(bench.say("app.open", address=porch.address))
         if sharing is not None:
@@ -103,12 +99,11 @@ def _share(bench: Bench, sharing: Sharing, port: int, served: ExitStack) -> None
         secure=sharing.host is None,
     )
     guards = (Middleware(Guard, hosts=hosts), Middleware(Gate, door=door))
-    listener = served.enter_context(sharing.listen(port))
+    port = sharing.free_port(port)
     bypass_proxy(sharing.bound.strip("[]"))
-    service = Service(lambda: listener, guards, bench.uploads / FOLDER)
+    service = Service(sharing.bound, lambda: port, guards, bench.uploads / FOLDER)
     served.enter_context(serve(shared, service))
-    address = sharing.address(listener.getsockname()[1], hosts)
-    for line in announce(address, secret, bench.say):
+    for line in announce(sharing.address(port, hosts), secret, bench.say):
         write_line(line)
 
 
@@ -186,64 +181,61 @@ def build_page(bench: Bench) -> gr.Blocks:
 
 @dataclass(frozen=True)
 class Service:
-    """How a page is served: on the socket of `listen`, guarded by what, with which pictures.
+    """How a page is served: on which address and port, guarded by what, with which pictures.
 
-    The socket is asked for when all else is ready.
+    The port is asked for when all else is ready.
     """
 
-    listen: Callable[[], socket.socket]
+    host: str
+    port: Callable[[], int]
     guards: tuple[Middleware, ...]
     pictures: Path
 
 
 @contextmanager
 def serve(bench: Bench, service: Service) -> Iterator[None]:
-    """Serve a page until the block ends."""
-    blocks = build_page(bench)
-    app = gr.mount_gradio_app(
-        Starlette(),
-        blocks,
-        "/",
-        show_error=False,
-        footer_links=[],
-        run_history=False,
-        enable_monitoring=False,
-        ssr_mode=False,
-        pwa=False,
-        mcp_server=False,
-        allowed_paths=[str(service.pictures)],
-        blocked_paths=[str(bench.gallery.trash.folder)],
-        max_file_size="500mb",
-        favicon_path=settings().assets / "icon.png",
-        theme=build_theme(),
-        head=build_head(bench.say),
-        app_kwargs={
-            "middleware": list(service.guards),
-            "routes": [media_route(bench)],
-            "docs_url": None,
-            "redoc_url": None,
-            "openapi_url": None,
-        },
-    )
-    server = Server(Config(app, log_level="warning"))
-    server.thread = threading.Thread(target=server.run, args=([service.listen()],), daemon=True)
-    # What Gradio's own `launch` notes, which binds a port by itself.
-    blocks.app, blocks.server = app.routes[-1].app, server
-    blocks.is_running = blocks.has_launched = True
-    server.thread.start()
+    """Serve a page until the block ends; raises `StudioError`."""
+    blocks, port = build_page(bench), service.port()
     try:
-        while not server.started:
-            if not server.thread.is_alive():
-                raise StudioError(
-                    "The page cannot be served; the lines above say why. Start the studio again."
-                )
-            time.sleep(LOOK_SECONDS)
+        blocks.launch(
+            server_name=service.host,
+            server_port=port,
+            share=False,
+            inbrowser=False,
+            prevent_thread_lock=True,
+            quiet=True,
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            mcp_server=False,
+            allowed_paths=[str(service.pictures)],
+            blocked_paths=[str(bench.gallery.trash.folder)],
+            max_file_size="500mb",
+            favicon_path=settings().assets / "icon.png",
+            theme=build_theme(),
+            head=build_head(bench.say),
+            app_kwargs={
+                "middleware": list(service.guards),
+                "routes": [media_route(bench)],
+                "docs_url": None,
+                "redoc_url": None,
+                "openapi_url": None,
+            },
+        )
+    except OSError as error:
+        raise StudioError(
+            f"The port {port} is in use. Close the program that uses it, or choose another one "
+            "with --port."
+        ) from error
+    try:
         yield
     finally:
         # An open tab keeps a connection for its events, which would hold up the end; the
         # server takes that for an error and would print it.
         logging.getLogger("uvicorn.error").disabled = True
-        server.force_exit = True
+        blocks.server.force_exit = True
         blocks.close(verbose=False)
 
 

@@ -1,8 +1,8 @@
 """The porch: a light page in which a prompt can be written while the studio behind it opens.
 
-It is served before Gradio is imported, on the socket that the studio's own server takes over, so
-that whoever knocks in between waits and is not turned away. The light page then lets the real one
-come to be beneath it (`porch.html`), which takes over what was written (`studio.js`).
+It is served before Gradio is imported, on the port that the studio's own server takes over when it
+is ready. The light page asks until that answers, and then lets the real one come to be beneath it
+(`porch.html`), which takes over what was written (`studio.js`).
 """
 
 from __future__ import annotations
@@ -34,10 +34,11 @@ SLOWEST_SECONDS = 10.0
 
 
 class Porch:
-    """The light page on a socket that listens; `leave` hands the socket on."""
+    """The light page on a socket that listens; `leave` hands the port on."""
 
     def __init__(self, listener: socket.socket, page: str) -> None:
         self._listener = listener
+        self._port: int = listener.getsockname()[1]
         self._server = _Server(listener, page)
         threading.Thread(
             target=self._server.serve_forever, args=(LOOK_SECONDS,), name="porch", daemon=True
@@ -46,16 +47,14 @@ class Porch:
     @property
     def address(self) -> str:
         """Where the page is, and where the studio will be."""
-        return f"http://{HOST}:{self._listener.getsockname()[1]}/"
+        return f"http://{HOST}:{self._port}/"
 
-    def leave(self) -> socket.socket:
-        """Answer no more, tell the pages that are open, and return the socket.
-
-        Whoever asks from now on waits for the next to answer there.
-        """
+    def leave(self) -> int:
+        """Answer no more, tell the pages that are open, and return the port, which is free."""
         self._server.shutdown()
+        self._listener.close()
         self._server.left.set()
-        return self._listener
+        return self._port
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import segno
 
 from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.ui.guard import OWN_HOSTS, Hosts, is_address
-from aiprod_studio.ui.porch import HOST, PORTS_TRIED, listen
+from aiprod_studio.ui.porch import HOST, PORTS_TRIED
 from aiprod_studio.ui.texts import Texts
 
 log = logging.getLogger(__name__)
@@ -80,17 +80,18 @@ class Sharing:
         own = socket.gethostname().lower()
         return Hosts({*OWN_HOSTS, own, f"{own}.local"}, addresses=True)
 
-    def listen(self, first: int) -> socket.socket:
-        """Return a socket that listens on the first free port from `first` on.
-
-        Raises `StudioError`.
-        """
+    def free_port(self, first: int) -> int:
+        """Return the first free port from `first` on; raises `StudioError`."""
         host, last = self.bound.strip("[]"), "no port is free"
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         for port in range(first, min(first + PORTS_TRIED, 2**16)):
-            try:
-                return listen(host, port)
-            except OSError as error:
-                last = error.strerror or str(error)
+            with socket.socket(family) as trial:
+                try:
+                    trial.bind((host, port))
+                except OSError as error:
+                    last = error.strerror or str(error)
+                else:
+                    return port
         raise StudioError(
             f"The studio cannot be shared on {host} ({last}). Give an address of this machine, or "
             "--host 0.0.0.0 for all of them."

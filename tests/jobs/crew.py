@@ -83,9 +83,9 @@ def starter(prompt: str, kill: str) -> Render:
                 notes.flush()
                 if (order.request.prompt, progress.stage) != (prompt, kill):
                     return
+                # In "save" all frames are written, to a file without its final name.
                 if kill != "denoise" or progress.done == 2:
-                    # The file is being written when the process ends in "save".
-                    threading.Timer(0.02, die).start() if kill == "save" else die()
+                    die()
 
             return render(Order(order.request, order.path, order.folder, tell, order.show))
 

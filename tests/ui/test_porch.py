@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -71,20 +70,17 @@ def test_foreign_pages_are_refused(path: str, headers: dict[str, str]) -> None:
     assert b"only to its own page" in body
 
 
-def test_whoever_asks_after_it_is_left_waits_for_the_next() -> None:
+def test_whoever_waits_is_told_that_it_is_left_and_the_port_is_free() -> None:
     with open_porch(browser=False) as porch:
         port = port_of(porch.address)
         waits = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         waits.request("GET", "/porch")
         assert ask(port, "/")[0] == 200  # who comes later is let in later
-        listener = porch.leave()
+        assert porch.leave() == port
         assert waits.getresponse().status == 204
         waits.close()
-        with socket.create_connection(("127.0.0.1", port)) as asks:
-            asks.sendall(b"after")
-            answering, _ = listener.accept()
-            with answering:
-                assert answering.recv(5) == b"after"
+        with listen("127.0.0.1", port) as free:
+            assert free.getsockname()[1] == port
 
 
 def test_a_port_that_is_taken_is_passed_over_or_told() -> None:
