@@ -15,46 +15,60 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from aiprod_studio.engines.packing import (
+    from_eight_bits,
+    from_four_bits,
+    to_eight_bits,
+    to_four_bits,
+)
 from aiprod_studio.engines.tensors import write_tensors
 from aiprod_studio.errors import ModelUnavailable
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.layout import LayoutConfig, LayoutPlanner
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
 from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 
 FORMAT = "aiprod-v2"
 LICENCE = "Apache-2.0"
-_SCALE = ".scale_of_rows"
-_EIGHT_BIT = ("backbone", "text_encoder")
+_SCALE = ".scale_of_rows"  # or of their groups, where they are in 4 bits
+_EIGHT_BIT = ("backbone", "text_encoder", "layout")
 _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "backbone": (Backbone, BackboneConfig),
     "video_vae": (VideoVAE, VideoVAEConfig),
     "audio_vae": (AudioVAE, AudioVAEConfig),
     "text_encoder": (TextEncoder, TextEncoderConfig),
     "upscaler": (Upscaler, UpscalerConfig),
+    "layout": (LayoutPlanner, LayoutConfig),
 }
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of the family, in evaluation mode; a bundle may be without the upscaler."""
+    """The networks of the family, in evaluation mode; a bundle may be without the last two."""
 
     backbone: Backbone
     video_vae: VideoVAE
     audio_vae: AudioVAE
     text_encoder: TextEncoder
     upscaler: Upscaler | None = None
+    layout: LayoutPlanner | None = None
 
 
 def save_bundle(
-    path: Path, networks: Networks, parts: Sequence[str] = tuple(_KINDS), weights: str = ""
+    path: Path,
+    networks: Networks,
+    parts: Sequence[str] = tuple(_KINDS),
+    weights: str = "",
+    since: Networks | None = None,
 ) -> None:
     """Write the networks, or some `parts` of them, small: weight matrices of `_EIGHT_BIT` parts as
     int8 with a scale per row, all else as 16-bit floats; raises as `write_tensors` does.
 
     Of a part that stands in for another, only the weights need to be there that differ: those whose
-    name the regular expression `weights` finds.
+    name the regular expression `weights` finds. Those that the bundle beside which it will lie has
+    as well, read `since` as networks, may be told by how they differ: matrices in 4 bits.
     """
     tensors = {}
     configs = {}
@@ -63,14 +77,16 @@ def save_bundle(
         if network is None:
             continue
         configs[part] = dataclasses.asdict(network.config)  # type: ignore[call-overload]
+        before: nn.Module | None = getattr(since, part, None)
+        known = before.state_dict() if before is not None else {}
         for name, value in network.state_dict().items():
             if not re.search(weights, name):
                 continue
-            if part in _EIGHT_BIT and value.ndim > 1:
-                scale = value.flatten(1).abs().amax(dim=1).clamp(min=1e-8) / 127
-                rows = value / scale.view(-1, *[1] * (value.ndim - 1))
-                tensors[f"{part}.{name}"] = rows.round().to(torch.int8)
-                tensors[f"{part}.{name}{_SCALE}"] = scale
+            if value.ndim > 1 and (name in known or part in _EIGHT_BIT):
+                packed = to_eight_bits(value)
+                if name in known:
+                    packed = to_four_bits(value - known[name])
+                tensors[f"{part}.{name}"], tensors[f"{part}.{name}{_SCALE}"] = packed
             else:
                 tensors[f"{part}.{name}"] = value.half()
     config = json.dumps(configs, ensure_ascii=False)
@@ -109,14 +125,16 @@ class _File:
             self.configs: dict[str, dict[str, Any]] = json.loads(header["config"])
             self.names = frozenset(self.tensors.keys())
 
-    def read(self, name: str) -> torch.Tensor:
-        """Return a stored tensor as float32, int8 rows multiplied by their scales."""
+    def read(self, name: str, shape: Sequence[int], whole: _File) -> torch.Tensor:
+        """Return a stored tensor as float32; what is in 4 bits is added to the `whole` bundle's."""
         with self._told():
             stored: torch.Tensor = self.tensors.get_tensor(name)
-            if stored.dtype != torch.int8:
+            if stored.dtype not in (torch.int8, torch.uint8):
                 return stored.float()
             scale: torch.Tensor = self.tensors.get_tensor(name + _SCALE)
-        return stored.float() * scale.view(-1, *[1] * (stored.ndim - 1))
+        if stored.dtype == torch.int8:
+            return from_eight_bits(stored, scale)
+        return whole.read(name, shape, whole) + from_four_bits(stored, scale, shape)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -142,8 +160,9 @@ def _build(part: str, files: Sequence[_File]) -> dict[str, Any]:
     with torch.device("meta"):
         network = kind(config_kind(**frozen))
     weights = {}
-    for name in network.state_dict():
-        stored = f"{part}.{name}"
-        weights[name] = next((f for f in files if stored in f.names), files[-1]).read(stored)
+    for name, empty in network.state_dict().items():
+        stored, whole = f"{part}.{name}", files[-1]
+        holder = next((file for file in files if stored in file.names), whole)
+        weights[name] = holder.read(stored, empty.shape, whole)
     network.load_state_dict(weights, assign=True)
     return {part: network.requires_grad_(False).eval()}

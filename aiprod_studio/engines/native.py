@@ -27,6 +27,7 @@ from aiprod_studio.engines.engine import (
     empty_cache,
 )
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, latent_count
+from aiprod_studio.models.layout import TRACKS, lay_cells, lay_sounds
 from aiprod_studio.models.text_encoder import tokenise
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
 from aiprod_studio.sampling.deblocking import deblock
@@ -38,6 +39,7 @@ from aiprod_studio.sampling.tiling import Tiling, decode_stream
 from aiprod_studio.types import ModelCard, Plan, Request
 
 _SHIFT = 3.0
+_LAYOUT_STEPS = 24
 _ENLARGED = 8  # frames that are enlarged at once
 
 
@@ -111,7 +113,7 @@ class NativeParts(Batching):
             return [piece.reshape(B, *shape) for piece, shape in zip(pieces, shapes, strict=True)]
 
         def predict(x: Tensor, t: float, telling: bool) -> Tensor:
-            return self._predict(split(x), t, told if telling else untold, kept, fps)
+            return self._predict(split(x), t, told if telling else untold, kept, fps, layout)
 
         def tell(point: Point) -> None:
             if on_points:
@@ -125,7 +127,10 @@ class NativeParts(Batching):
             start = Point(
                 starts[0].done, torch.stack(x).to(self.device), torch.stack(clean).to(self.device)
             )
-        noise = torch.stack([_noise(one, sum(sizes)) for one in requests]).to(self.device)
+        dice = [_dice(one) for one in requests]
+        noise = _noise(dice, sum(sizes), device=self.device)
+        # A picture that is given shows where all are already.
+        layout = None if kept else self._lay_out(dice, told, shapes, fps)
         first, *rest = split(noise)
         first = carry_noise(first, self.networks.backbone.config.carried)
         noise = torch.cat([part.flatten(1) for part in (first, *rest)], dim=1)
@@ -153,8 +158,36 @@ class NativeParts(Batching):
         count = latent_count(plan.frames / request.fps)
         return [(config.video_channels, groups, *cells), (config.audio_channels, count)]
 
+    def _lay_out(
+        self, dice: Sequence[torch.Generator], text: Text, shapes: list[tuple[int, ...]], fps: float
+    ) -> tuple[Tensor, Tensor] | None:
+        """Return what the backbone reads of layouts for latents of these shapes, if it does."""
+        planner, backbone = self.networks.layout, self.networks.backbone
+        (_, groups, *cells), (_, count) = shapes
+        frames = (groups - 1) * TIME_FACTOR + 1
+        if planner is None or not backbone.config.layout:
+            return None
+        if frames > planner.config.frames or fps != planner.config.fps:
+            return None
+        noise = _noise(dice, planner.config.frames, TRACKS, device=self.device)
+
+        def predict(tracks: Tensor, t: float) -> Tensor:
+            times = torch.full((len(tracks), 1), t, device=self.device)
+            clean: Tensor = planner(tracks, times, text.features)
+            return clean
+
+        with torch.inference_mode():
+            tracks = sample_multistep(predict, noise, shifted(_LAYOUT_STEPS))[:, :frames]
+            return lay_cells(tracks, (cells[0], cells[1])), lay_sounds(tracks, count, fps)
+
     def _predict(
-        self, parts: list[Tensor], t: float, text: Text, kept: Given, fps: float
+        self,
+        parts: list[Tensor],
+        t: float,
+        text: Text,
+        kept: Given,
+        fps: float,
+        layout: tuple[Tensor, Tensor] | None,
     ) -> Tensor:
         """Return the clean prediction `[B, n]`; latents that are given stay as they are."""
         video, audio = parts
@@ -166,7 +199,7 @@ class NativeParts(Batching):
         if "first" in kept:
             times[:, :cells] = 0
         clean, sound = self.networks.backbone(
-            _put(video, kept), audio, times, (text.features, text.pooled), fps
+            _put(video, kept), audio, times, (text.features, text.pooled), fps, None, layout
         )
         return torch.cat([_put(clean, kept).flatten(1), sound.flatten(1)], dim=1)
 
@@ -234,7 +267,12 @@ def _stack(texts: Sequence[Text]) -> Text:
     return Text(torch.cat(features), torch.cat(pooled))
 
 
-def _noise(request: Request, size: int) -> Tensor:
-    """Return the noise `[size]` of a request's own seed, alone or among others."""
+def _dice(request: Request) -> torch.Generator:
+    """Return the dice of a request's own seed, alone or among others."""
     assert request.seed is not None
-    return torch.randn(size, generator=torch.Generator().manual_seed(request.seed))
+    return torch.Generator().manual_seed(request.seed)
+
+
+def _noise(dice: Sequence[torch.Generator], *shape: int, device: torch.device) -> Tensor:
+    """Return noise `[B, *shape]`, a row from each of the dice."""
+    return torch.stack([torch.randn(shape, generator=one) for one in dice]).to(device)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aiprod_studio.models.layout import CELL_FEATURES, SOUND_FEATURES
+
 PATTERN = "ACAACAAC"  # five of attention, three of convolution
 
 
@@ -22,7 +24,7 @@ class BackboneConfig:
     """Latent channels of picture and sound, the text's width, and how wide and deep it is.
 
     `carried` is how the noise that it learnt to clear goes on from one latent frame to the next
-    (`sampling.noise.carry_noise`).
+    (`sampling.noise.carry_noise`). With `layout` it reads where figures and camera are.
     """
 
     video_channels: int = 64
@@ -32,16 +34,17 @@ class BackboneConfig:
     heads: int = 5
     periods: int = 1
     carried: float = 0.0
+    layout: bool = False
 
     @classmethod
     def starter(cls) -> BackboneConfig:
         """Return the size that a laptop's processor runs."""
-        return cls(carried=0.8)
+        return cls(carried=0.8, layout=True)
 
     @classmethod
     def base(cls) -> BackboneConfig:
         """Return the specification's size: 48 blocks of width 768, about 280 M parameters."""
-        return cls(256, 64, 768, 768, 12, 6, 0.8)
+        return cls(256, 64, 768, 768, 12, 6, 0.8, True)
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,11 @@ class Backbone(nn.Module):
         self.final = nn.Linear(width, 2 * width)
         self.video_out = nn.Linear(width, config.video_channels)
         self.audio_out = nn.Linear(width, config.audio_channels)
+        if config.layout:
+            features = CELL_FEATURES + SOUND_FEATURES
+            self.layouts = nn.ModuleList(nn.Linear(features, width, False) for _ in self.blocks)
+            for layer in self.layouts.children():
+                nn.init.zeros_(layer.get_parameter("weight"))
         for layer in (self.video_out, self.audio_out, self.final):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -198,6 +206,7 @@ class Backbone(nn.Module):
         text: tuple[Tensor, Tensor],
         fps: float,
         window: Tensor | None = None,
+        layout: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the clean latents that the noisy ones hide.
 
@@ -205,7 +214,8 @@ class Backbone(nn.Module):
         0 (clean) … 1 (noise) `[B, 1]` or one per token `[B, N]` with the video's tokens first,
         `text` the text encoder's features and pooled vector, `fps` frames a second. Where `video`
         is cut from larger frames, `window` `[B, 4]` tells its corner (y, x) in them and their
-        height and width, all in latents.
+        height and width, all in latents. `layout` is what `models.layout` says of the cells
+        `[B, T, H, W, CELL_FEATURES]` and of the sounds `[B, n, SOUND_FEATURES]`.
         """
         grid = _grid(video, audio, fps)
         places = self.place(_places(grid, video, window))
@@ -220,8 +230,9 @@ class Backbone(nn.Module):
         modulation = self.modulation(when).unflatten(-1, (6, -1))
         cos, sin = _angles(grid, x.shape[-1] // self.config.heads)
         context = Context(grid, cos.to(x.device), sin.to(x.device), modulation, features)
-        for block in self.blocks:
-            x = block(x, context)
+        told = None if layout is None else _tell(*layout)[:, : x.shape[1]].to(x.dtype)
+        for number, block in enumerate(self.blocks):
+            x = block(x if told is None else x + self.layouts[number](told), context)
         shift, scale = self.final(when).chunk(2, dim=-1)
         x = self.norm(x) * (1 + scale) + shift
         clean = self.video_out(x[:, : grid.video]).transpose(1, 2).reshape(video.shape)
@@ -236,6 +247,12 @@ def _grid(video: Tensor, audio: Tensor | None, fps: float) -> Grid:
     frames = torch.cat([torch.zeros(1), torch.arange(1, T) * 4 - 1.5])
     count = 0 if audio is None else audio.shape[-1]
     return Grid(T, H, W, count, (frames + 0.5) / fps, (torch.arange(count) + 0.5) / 12.5)
+
+
+def _tell(cells: Tensor, sounds: Tensor) -> Tensor:
+    """Return what a layout says of every token `[B, N, CELL_FEATURES + SOUND_FEATURES]`."""
+    seen = F.pad(cells.flatten(1, 3), (0, SOUND_FEATURES))
+    return torch.cat([seen, F.pad(sounds, (CELL_FEATURES, 0))], dim=1)
 
 
 def _places(grid: Grid, like: Tensor, window: Tensor | None) -> Tensor:

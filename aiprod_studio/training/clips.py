@@ -29,7 +29,7 @@ from aiprod_studio.media.images import Frame, fit
 from aiprod_studio.media.video import probe, read_frames
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
 from aiprod_studio.training.data import Rows
-from aiprod_studio.training.scenes import SceneSize
+from aiprod_studio.training.stage import SceneSize
 
 log = logging.getLogger(__name__)
 

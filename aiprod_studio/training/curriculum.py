@@ -19,10 +19,14 @@ from typing import Any, TypeVar
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
 from aiprod_studio.settings import settings
-from aiprod_studio.training.scenes import Lesson, SceneSize
+from aiprod_studio.training.scenes import Lesson
+from aiprod_studio.training.stage import SceneSize
 from aiprod_studio.training.world import load_world
 
-NETWORKS = ("text_encoder", "audio_vae", "video_vae", "backbone", "decoder", "upscaler")
+NETWORKS = (
+    *("text_encoder", "layout", "audio_vae", "video_vae"),
+    *("backbone", "decoder", "upscaler"),
+)
 """The order in which networks learn: the backbone reads what the others write."""
 
 _Kind = TypeVar("_Kind")

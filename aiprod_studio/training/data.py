@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from aiprod_studio.training.scenes import Lesson, SceneSize, make_scenes
+from aiprod_studio.training.scenes import Lesson, make_scenes
+from aiprod_studio.training.stage import SceneSize
 
 Rows = dict[str, Tensor]
 """A batch: named tensors that all begin with the axis of its rows."""
@@ -56,7 +57,7 @@ class SceneRefills(Dataset[Rows]):
     stream: tuple[object, ...]
 
     def __getitem__(self, number: int) -> Rows:
-        """Return refill `number`: video, audio, subject, surface (see `Scenes`) and labels."""
+        """Return refill `number`: video, audio, subject, surface, tracks (`Scenes`) and labels."""
         dice = seeded(*self.stream, number)
         lesson = draw_lesson(self.lessons, dice)
         with torch.no_grad():
@@ -67,6 +68,7 @@ class SceneRefills(Dataset[Rows]):
             "audio": scenes.audio,
             "subject": scenes.subject,
             "surface": scenes.surface,
+            "tracks": scenes.tracks,
             **labels,
         }
 

@@ -32,7 +32,8 @@ from aiprod_studio.training.judging import (
     right,
     together,
 )
-from aiprod_studio.training.scenes import Lesson, SceneSize, draw_labels, make_scenes
+from aiprod_studio.training.scenes import Lesson, draw_labels, make_scenes
+from aiprod_studio.training.stage import SceneSize
 from aiprod_studio.training.world import ABSENT, load_world
 
 _TRIES = 60  # at a caption that says all that is asked for

@@ -14,6 +14,7 @@ from aiprod_studio.engines.bundle import Networks
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.layout import LayoutConfig, LayoutPlanner
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
 from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
@@ -41,6 +42,7 @@ def build_networks(curriculum: Curriculum) -> Networks:
         "video_vae": getattr(VideoVAEConfig, family)(),
         "backbone": getattr(BackboneConfig, family)(),
         "upscaler": getattr(UpscalerConfig, family)(),
+        "layout": getattr(LayoutConfig, family)(),
     }
     classes: dict[str, Callable[[Any], nn.Module]] = {
         "text_encoder": TextEncoder,
@@ -48,11 +50,15 @@ def build_networks(curriculum: Curriculum) -> Networks:
         "video_vae": VideoVAE,
         "backbone": Backbone,
         "upscaler": Upscaler,
+        "layout": LayoutPlanner,
     }
     built: dict[str, Any] = {}
     for name, config in whole.items():
         changes = curriculum.changes.get(name, {})
         plain = {key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()}
+        if name == "layout":  # it reads what the text encoder writes
+            text = built["text_encoder"].config
+            plain = {"text_width": text.out_width, "registers": text.registers, **plain}
         torch.manual_seed(0)
         try:
             built[name] = classes[name](dataclasses.replace(config, **plain))

@@ -44,8 +44,9 @@ from aiprod_studio.training.judge import (
 )
 from aiprod_studio.training.loop import Course, Task, fit
 from aiprod_studio.training.losses import lower_precision
-from aiprod_studio.training.scenes import Lesson, SceneSize, draw_labels, make_scenes, scene_time
+from aiprod_studio.training.scenes import Lesson, draw_labels, make_scenes
 from aiprod_studio.training.spread import Spread
+from aiprod_studio.training.stage import SceneSize, scene_time
 from aiprod_studio.training.world import ABSENT, load_world
 
 NEAR = 0.08  # seconds between an impact and another that belongs to it

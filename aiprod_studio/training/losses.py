@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aiprod_studio.models.audio_vae import AudioVAE
+from aiprod_studio.models.audio_vae import SAMPLE_RATE, AudioVAE
 from aiprod_studio.models.backbone import Backbone
+from aiprod_studio.models.layout import LayoutPlanner, lay_cells, lay_sounds
 from aiprod_studio.models.text_encoder import TextEncoder
 from aiprod_studio.models.tokens import PADDING
 from aiprod_studio.models.upscaler import FACTOR, TAPS, Upscaler
@@ -25,7 +26,10 @@ KL_WEIGHT = 2e-4
 SUBJECT_SHARE = 3.0
 SURFACE_WEIGHT = 0.5
 AUDIO_WEIGHT = 0.2
+SHAKEN_WEIGHT = 4.0
 CHANGE_WEIGHT = 0.5  # of errors that change from latent to latent, which flicker
+OCTAVES = 200.0
+SUDDEN_WEIGHT = 2.0
 NEAR = 0.25  # how noisy encoded latents are for the decoder, times t
 SAID = "said/"
 
@@ -65,7 +69,9 @@ def decoder_loss(decoder: nn.Module, vae: VideoVAE, backbone: Backbone, rows: Ro
     with lower_precision(pixels):
         with torch.no_grad():
             text = (rows["features"], rows["pooled"])
-            found, _ = backbone(noisy, sound, rows["times"], text, float(rows["fps"][0]))
+            fps = float(rows["fps"][0])
+            layout = lay_out(rows, fps)
+            found, _ = backbone(noisy, sound, rows["times"], text, fps, None, layout)
         near = rows["video"] + NEAR * rows["times"].view(-1, 1, 1, 1, 1) * rows["video_noise"]
         latents = torch.where(rows["found"].view(-1, 1, 1, 1, 1), found.float(), near)
         scale = vae.deviation.view(1, -1, 1, 1, 1), vae.mean.view(1, -1, 1, 1, 1)
@@ -105,15 +111,22 @@ def _weight(video: Tensor, subject: Tensor | None) -> Tensor:
 
 
 def audio_vae_loss(vae: AudioVAE, rows: Rows) -> Tensor:
-    """Return the error of the rebuilt log-spectrogram, plus KL.
+    """Return the error of the rebuilt log-spectrogram and of its changes in time, plus KL.
 
-    Rows: `audio` `[B, S]` in -1…1 at 16 kHz and `noise` like its latents.
+    An octave counts about as much as another above `OCTAVES` hertz, as it does to ears: most of the
+    bins are high ones, and what hits the ground is low. Rows: `audio` `[B, S]` in -1…1 at 16
+    kHz and `noise` like its latents.
     """
     with torch.no_grad():
         spectrogram = vae.spectrogram(rows["audio"])
     mean, log_variance = vae.encoded(spectrogram)
     off = vae.decoded(mean + rows["noise"] * (0.5 * log_variance).exp()) - spectrogram
-    return off.abs().mean() + off.square().mean() + KL_WEIGHT * _divergence(mean, log_variance)
+    hertz = torch.linspace(0, SAMPLE_RATE / 2, off.shape[1], device=off.device)
+    weight = 1 / (1 + hertz / OCTAVES)
+    weight = (weight / weight.mean()).unsqueeze(1)
+    error = off.abs() + off.square()
+    loss = (weight * error).mean() + SUDDEN_WEIGHT * (weight * off.diff(dim=2).abs()).mean()
+    return loss + KL_WEIGHT * _divergence(mean, log_variance)
 
 
 def _divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -167,12 +180,13 @@ class Pupil(nn.Module):
         text: tuple[Tensor, Tensor],
         fps: float,
         window: Tensor | None = None,
+        layout: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return the backbone's clean latents, and the plate's surface `[B, 3, T, H, W]`."""
         seen: list[Tensor] = []
         middle = self.backbone.blocks[len(self.backbone.blocks) // 2]
         hook = middle.register_forward_hook(lambda block, given, made: seen.append(made))
-        clean, sound = self.backbone(video, audio, times, text, fps, window)
+        clean, sound = self.backbone(video, audio, times, text, fps, window, layout)
         hook.remove()
         cells = seen[0][:, : video[0, 0].numel()]
         surface = self.plate(cells).transpose(1, 2).unflatten(2, video.shape[2:])
@@ -201,7 +215,7 @@ def backbone_loss(pupil: Pupil, rows: Rows, fps: float) -> Tensor:
         sound = torch.lerp(audio, rows["audio_noise"], t.unsqueeze(2).expand_as(audio))
     with lower_precision(video):
         text = (rows["features"], rows["pooled"])
-        found = pupil(noisy, sound, times, text, fps, rows.get("window"))
+        found = pupil(noisy, sound, times, text, fps, rows.get("window"), lay_out(rows, fps))
         clean, clean_audio, surface = found
     weight = torch.where(t_video > 0, 1 / t_video.clamp(min=0.2), 0.0)
     shown = rows.get("surface")
@@ -219,6 +233,44 @@ def backbone_loss(pupil: Pupil, rows: Rows, fps: float) -> Tensor:
         loss = loss + AUDIO_WEIGHT * (unlike * audio_weight).mean()
     total: Tensor = loss
     return total
+
+
+def lay_out(rows: Rows, fps: float) -> tuple[Tensor, Tensor] | None:
+    """Return what the backbone reads of the rows' layout, nothing in rows that are not `laid`.
+
+    That is for cells and for sounds, as `models.layout` says them. Rows: `tracks` `[B, T, TRACKS]`
+    and `laid` `[B]`, where there are any, and those of `backbone_loss`.
+    """
+    if "tracks" not in rows:
+        return None
+    video, laid = rows["video"], rows["laid"].float().view(-1, 1, 1, 1, 1)
+    sounds = rows["audio"].shape[2] if "audio" in rows else 0
+    heard = lay_sounds(rows["tracks"], sounds, fps) * laid[:, 0, 0]
+    if "window" not in rows:
+        return lay_cells(rows["tracks"], (video.shape[3], video.shape[4])) * laid, heard
+    height, width = rows["window"][0, 2:].tolist()
+    cells = lay_cells(rows["tracks"], (height, width)) * laid
+    corners = rows["window"][:, :2].tolist()
+    cut = [
+        row[:, y : y + video.shape[3], x : x + video.shape[4]]
+        for row, (y, x) in zip(cells, corners, strict=True)
+    ]
+    return torch.stack(cut), heard
+
+
+def layout_loss(planner: LayoutPlanner, rows: Rows) -> Tensor:
+    """Return the rectified-flow loss of the clean tracks that the planner predicts.
+
+    An error that changes from frame to frame counts more: what moves little is a motion too. Rows:
+    `tracks` `[B, T, TRACKS]`, `noise` like them, `times` `[B, 1]` and `features` `[B, R, D]`.
+    """
+    t = rows["times"]
+    noisy = torch.lerp(rows["tracks"], rows["noise"], t.unsqueeze(2).expand_as(rows["tracks"]))
+    off = planner(noisy, t, rows["features"]) - rows["tracks"]
+    error = off.square().mean(dim=(1, 2))
+    error = error + SHAKEN_WEIGHT * off.diff(dim=1).square().mean(dim=(1, 2))
+    loss: Tensor = (error / t[:, 0].clamp(min=0.1)).mean()
+    return loss
 
 
 def start_from_components(vae: VideoVAE, video: Tensor) -> None:

@@ -14,8 +14,8 @@ from aiprod_studio.settings import settings
 from aiprod_studio.training.clips import ClipFolder, Shelf, find_videos
 from aiprod_studio.training.curriculum import NETWORKS, Curriculum, Phase, find_curriculum
 from aiprod_studio.training.loop import Course
-from aiprod_studio.training.scenes import SceneSize
 from aiprod_studio.training.spread import Spread
+from aiprod_studio.training.stage import SceneSize
 
 DEMO_HOURS = 1 / 30
 _ABOUT = "Train the networks of a family, phase by phase, on scenes or on videos of your own."

@@ -91,11 +91,17 @@ def draw_spectrogram(spectrogram: Tensor, again: Tensor) -> Frames:
 
 
 def dream(
-    backbone: Backbone, text: Text, nothing: Text, like: tuple[Tensor, Tensor | None], fps: float
+    backbone: Backbone,
+    text: Text,
+    nothing: Text,
+    like: tuple[Tensor, Tensor | None],
+    fps: float,
+    layout: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Return video and audio latents of prompts, shaped `like` these, always from the same noise.
 
     `text` has features `[B, R, D]` and pooled `[B, D]`; `nothing` is the empty prompt, repeated.
+    `layout` is what the backbone reads of tracks.
     """
     video, audio = like
     flat = [video.flatten(1)] + ([] if audio is None else [audio.flatten(1)])
@@ -113,7 +119,8 @@ def dream(
         said = text if told else nothing
         noisy, sound = split(x)
         times = torch.full((len(x), 1), t, device=x.device)
-        clean, heard = backbone(noisy, sound, times, (said.features, said.pooled), fps)
+        words = (said.features, said.pooled)
+        clean, heard = backbone(noisy, sound, times, words, fps, None, layout)
         return torch.cat([clean.flatten(1)] + ([] if heard is None else [heard.flatten(1)]), dim=1)
 
     with torch.no_grad():

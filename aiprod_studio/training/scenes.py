@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aiprod_studio.training.choreography import Pose, View, look, stand
-from aiprod_studio.training.company import Figure, gather
+from aiprod_studio.training.choreography import Pose, View
+from aiprod_studio.training.company import Figure
 from aiprod_studio.training.dust import throw_up
 from aiprod_studio.training.figures import cast_shadow, draw_figure, find_surface, middles
 from aiprod_studio.training.painting import HOUR_LIGHT, Backdrop, paint_ground, paint_sky
 from aiprod_studio.training.sounds import synthesise
+from aiprod_studio.training.stage import SceneSize, set_stage, track
 from aiprod_studio.training.weather import CLOUDS, fall, veil
 from aiprod_studio.training.world import (
     ABSENT,
@@ -36,31 +37,16 @@ class Scenes:
     """A batch of clips: `video` `[B, 3, T, H, W]` in -1…1, `audio` `[B, S]`, and what is seen.
 
     `subject` is the subject's coverage `[B, T, H, W]` in 0…1, `surface` `[B, 2, T, H/16, W/16]`
-    the point of its artwork (-1…1 inside) at the middle of every cell of 16 × 16 pixels, and
-    `labels` what is seen, as class numbers `[B]` by kind.
+    the point of its artwork (-1…1 inside) at the middle of every cell of 16 × 16 pixels, `tracks`
+    where all are (`models.layout`), and `labels` what is seen, as class numbers `[B]` by kind.
     """
 
     video: Tensor
     audio: Tensor
     subject: Tensor
     surface: Tensor
+    tracks: Tensor
     labels: dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class SceneSize:
-    """Frames, height and width in pixels, frames a second, samples a second."""
-
-    frames: int = 17
-    height: int = 128
-    width: int = 128
-    fps: float = 8.0
-    sample_rate: int = 16_000
-
-    @property
-    def samples(self) -> int:
-        """The samples of sound that last as long as the frames."""
-        return round(self.frames / self.fps * self.sample_rate)
 
 
 @dataclass(frozen=True)
@@ -99,14 +85,13 @@ def make_scenes(
     `held_out` asks for combinations that training never shows, as `draw_labels` does.
     """
     labels = draw_labels(batch, dice, lesson, held_out)
-    time = scene_time(batch, size, dice)
-    figures, events = gather(labels, time, dice)
-    view = look(labels["cameras"], figures[0].path, time, dice)
-    poses = [stand(figure.path, view, size.height / size.width) for figure in figures]
+    stage = set_stage(labels, size, dice)
+    figures, poses, view, events = stage.figures, stage.poses, stage.view, stage.events
     video, subject = _compose(labels, list(zip(figures, poses, strict=True)), view, size, dice)
     audio = synthesise(labels, events, size.samples, size.sample_rate, dice)
     alike = [pose for figure, pose in zip(figures, poses, strict=True) if figure.alike]
-    return Scenes(video, audio, subject, _surface(alike, labels["counts"], size), labels)
+    surface = _surface(alike, labels["counts"], size)
+    return Scenes(video, audio, subject, surface, track(stage, labels, size), labels)
 
 
 def draw_labels(
@@ -158,13 +143,6 @@ def _taught(lesson: Lesson, kind: str) -> list[int]:
     """Return the class numbers of a kind that a lesson shows."""
     ids = getattr(lesson, kind)
     return [row for row, each in enumerate(load_world().kinds[kind]) if not ids or each.id in ids]
-
-
-def scene_time(batch: int, size: SceneSize, dice: torch.Generator) -> Tensor:
-    """Return the seconds `[B, T]` of the frames; a picture is any moment of its clip."""
-    if size.frames == 1:
-        return torch.rand(batch, 1, generator=dice) * 2
-    return (torch.arange(size.frames) / size.fps).expand(batch, size.frames)
 
 
 def _surface(alike: list[Pose], counts: Tensor, size: SceneSize) -> Tensor:

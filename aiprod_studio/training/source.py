@@ -12,7 +12,8 @@ import torch
 from aiprod_studio.training.clips import ClipFolder, Piece
 from aiprod_studio.training.curriculum import Curriculum, Exercise, Phase
 from aiprod_studio.training.data import Mix, Pool, Rows, SceneRefills, seeded
-from aiprod_studio.training.scenes import EVERYTHING, Lesson, SceneSize
+from aiprod_studio.training.scenes import EVERYTHING, Lesson
+from aiprod_studio.training.stage import SceneSize
 
 HELD_OUT_ROWS = 24
 _HELD_OUT_REFILL = 4

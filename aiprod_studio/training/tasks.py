@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from aiprod_studio.engines.engine import Sound
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, AudioVAE, latent_count
 from aiprod_studio.models.backbone import Backbone
+from aiprod_studio.models.layout import LayoutPlanner
 from aiprod_studio.models.text_encoder import TextEncoder, tokenise
 from aiprod_studio.models.tokens import MARK, PADDING
 from aiprod_studio.models.upscaler import FACTOR
@@ -38,6 +39,8 @@ from aiprod_studio.training.losses import (
     audio_vae_loss,
     backbone_loss,
     decoder_loss,
+    lay_out,
+    layout_loss,
     lower_precision,
     text_loss,
     upscaler_loss,
@@ -53,6 +56,7 @@ from aiprod_studio.training.samples import (
 )
 from aiprod_studio.training.scenes import EVERYTHING, draw_labels
 from aiprod_studio.training.source import HELD_OUT_ROWS, Ground, Source
+from aiprod_studio.training.stage import set_stage, track
 from aiprod_studio.training.teachers import ClipTeachers, Teachers, add_noise
 from aiprod_studio.training.world import ABSENT
 
@@ -122,6 +126,29 @@ def write_captions(
     lines = [write_caption({kind: int(v[i]) for kind, v in labels.items()}, chance) for i in rows]
     said = {kind: torch.tensor([line[1][kind] for line in lines]) for kind in labels}
     return [line[0] for line in lines], said
+
+
+def layout_task(ground: Ground, planner: LayoutPlanner, teachers: Teachers) -> Task:
+    """Return the task of finding the tracks of captioned scenes, which need not be painted."""
+    config = planner.config
+    size = dataclasses.replace(ground.size, frames=config.frames, fps=config.fps)
+
+    def draw(dice: torch.Generator, batch: int) -> Rows:
+        labels = draw_labels(batch, dice, draw_lesson(ground.lessons, dice))
+        tracks = track(set_stage(labels, size, dice), labels, size)
+        return {
+            "tracks": tracks,
+            "noise": torch.randn(tracks.shape, generator=dice),
+            "times": torch.sigmoid(torch.randn(batch, 1, generator=dice) + 0.3),
+            "features": teachers.tell(labels, dice).features,
+        }
+
+    return Task(
+        planner,
+        lambda step: draw(ground.dice("step", step), ground.exercise.batch),
+        layout_loss,
+        lambda: [draw(ground.dice("held out"), 8 * HELD_OUT_ROWS)],
+    )
 
 
 def audio_task(ground: Ground, vae: AudioVAE) -> Task:
@@ -199,7 +226,8 @@ def backbone_task(ground: Ground, pupil: Pupil, teachers: Teachers) -> Task:
         audio = rows["audio"].to(device) if "audio" in rows else None
         like = (rows["video"].to(device), audio)
         with lower_precision(like[0]):
-            video, sound = dream(average.backbone, text, nothing, like, fps)
+            laid = {**rows, "laid": torch.ones(count(rows), dtype=torch.bool)}
+            video, sound = dream(average.backbone, text, nothing, like, fps, lay_out(laid, fps))
             frames = teachers.video_vae.decode(video.float())
         heard: list[Sound | None] = [None] * len(captions)
         if sound is not None:

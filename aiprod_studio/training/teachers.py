@@ -26,6 +26,15 @@ SILENT = 0.1
 GIVEN = 1 / 4
 """The share of steps whose clips are given their first latent frame."""
 
+NOISY = 1.7
+"""The middle of the times' logits: most draws are noisy, where the scene is decided."""
+
+GUESSED, GUESSED_GIVEN = 0.15, 0.6
+"""The share of rows whose layout the backbone is not told, and that where a picture is given."""
+
+UNSTEADY = 0.06
+"""The most that tracks are shaken by, as those of a planner may be."""
+
 UNEVEN = 1 / 4
 """The share of steps whose clips have a time of its own for each latent frame.
 
@@ -63,7 +72,7 @@ class Teachers:
         return Text(features.cpu(), pooled.cpu())
 
     def encode_scenes(self, rows: Rows) -> Rows:
-        """Return latents of picture and, of clips, sound; the surface by latent; and the labels.
+        """Return latents of picture and, of clips, sound; the surface by latent; tracks and labels.
 
         The surface `[B, 3, T, h, w]` is the point of the artwork that each cell shows, and its
         coverage, of the frame amid each group.
@@ -73,7 +82,8 @@ class Teachers:
         points = rows["surface"][:, :, groups].clamp(-1.5, 1.5)
         labels = {f"{LABEL}{kind}": values for kind, values in labels_of(rows).items()}
         latents = self.encode(rows["video"], rows["audio"])
-        return {**latents, "surface": torch.cat([points, cover], dim=1), **labels}
+        surface = torch.cat([points, cover], dim=1)
+        return {**latents, "surface": surface, "tracks": rows["tracks"], **labels}
 
     def tell(self, labels: dict[str, Tensor], dice: torch.Generator) -> Text:
         """Return registers as the text encoder might write them of scenes, and their mean."""
@@ -153,13 +163,12 @@ class ClipTeachers:
 def add_noise(rows: Rows, text: Text, carried: float, dice: torch.Generator) -> Rows:
     """Return the rows of `backbone_loss`: latents and their text with times and noise.
 
-    `carried` is how the backbone's noise goes on from frame to frame. Most draws are noisy, where
-    the scene is decided. Some steps give their clips' first latents, some have a time for each
-    latent frame.
+    `carried` is how the backbone's noise goes on from frame to frame. Some steps give their clips'
+    first latents, some have a time for each latent frame.
     """
     video = rows["video"]
     B, _, T, H, W = video.shape
-    t = torch.sigmoid(torch.randn(B, 1, generator=dice) + 1.0)
+    t = torch.sigmoid(torch.randn(B, 1, generator=dice) + NOISY)
     noise = carry_noise(torch.randn(video.shape, generator=dice), carried)
     noisy = {"video": video, "video_noise": noise}
     tokens = T * H * W
@@ -173,7 +182,12 @@ def add_noise(rows: Rows, text: Text, carried: float, dice: torch.Generator) -> 
         if chance < GIVEN:
             t[:, : H * W] = 0
         else:
-            each = torch.sigmoid(torch.randn(B, T, generator=dice) + 1.0)
+            each = torch.sigmoid(torch.randn(B, T, generator=dice) + NOISY)
             t[:, : T * H * W] = each.repeat_interleave(H * W, dim=1)
     noisy |= {name: rows[name] for name in ("surface", "window") if name in rows}
+    if "tracks" in rows:
+        laid = torch.rand(B, generator=dice) >= (GUESSED_GIVEN if chance < GIVEN else GUESSED)
+        shaky = torch.rand(B, 1, 1, generator=dice) * UNSTEADY
+        unsteady = shaky * torch.randn(rows["tracks"].shape, generator=dice)
+        noisy |= {"tracks": rows["tracks"] + unsteady, "laid": laid}
     return {**noisy, "times": t, "features": text.features, "pooled": text.pooled}

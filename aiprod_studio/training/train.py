@@ -35,6 +35,7 @@ from aiprod_studio.training.tasks import (
     audio_task,
     backbone_task,
     decoder_task,
+    layout_task,
     text_task,
     upscaler_task,
     video_task,
@@ -55,6 +56,10 @@ def train(order: Order) -> Path:
     if order.spread.leads:
         _announce(order)
     text_encoder = _teach(order, "text_encoder", networks.text_encoder, text_task)
+    assert networks.layout is not None
+    readers = Teachers(networks.video_vae, networks.audio_vae, text_encoder)
+    torch.manual_seed(0)
+    planner = _teach(order, "layout", networks.layout, lambda g, p: layout_task(g, p, readers))
     audio_vae = _teach(order, "audio_vae", networks.audio_vae, audio_task)
     fix_audio_scale(order, audio_vae)
     if not (order.folder / "video_vae.pt").exists():
@@ -75,6 +80,8 @@ def train(order: Order) -> Path:
         start_from_least_squares(networks.upscaler, some_video(order, 0, 1))
     upscaler = _teach(order, "upscaler", networks.upscaler, upscaler_task)
     learnt = Networks(pupil.backbone, video_vae, audio_vae, text_encoder)
+    if (order.folder / "layout.pt").exists():
+        learnt = dataclasses.replace(learnt, layout=planner)
     if (order.folder / "upscaler.pt").exists():
         learnt = dataclasses.replace(learnt, upscaler=upscaler)
     bundle = order.folder / f"{order.curriculum.family}.safetensors"
@@ -94,7 +101,7 @@ def _teach(
             continue
         _free(network, phase.exercises[name].learns)
         samples = order.folder / "samples"
-        clips = order.open_clips(phase.size) if name != "text_encoder" else None
+        clips = order.open_clips(phase.size) if name not in ("text_encoder", "layout") else None
         ground = Ground(order.curriculum, phase, name, samples, clips, order.workers)
         task, course = make(ground, network), order.course(name, phase)
         with _quick_attention(order.spread):
@@ -102,7 +109,7 @@ def _teach(
     kept = order.folder / f"{name}.pt"
     if kept.exists():
         network.load_state_dict(read_state(kept, order.spread.device)["average"])
-    elif name not in ("decoder", "upscaler"):  # clips can be made without them
+    elif name not in ("layout", "decoder", "upscaler"):  # clips can be made without them
         log.warning("%s has no exercise in these phases and stays untrained", name)
     return network.requires_grad_(False).eval()
 

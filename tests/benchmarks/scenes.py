@@ -11,7 +11,8 @@ import time
 
 import torch
 
-from aiprod_studio.training.scenes import SceneSize, make_scenes
+from aiprod_studio.training.scenes import make_scenes
+from aiprod_studio.training.stage import SceneSize
 
 BATCH = {1: 64, 5: 32, 17: 16}
 

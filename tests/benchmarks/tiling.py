@@ -25,7 +25,8 @@ from aiprod_studio.models.video_vae import VideoVAE
 from aiprod_studio.sampling.layout import lay_by_content, lay_evenly, work
 from aiprod_studio.sampling.tiling import Tiling, decode_stream, decode_tiled, encode_tiled
 from aiprod_studio.settings import settings
-from aiprod_studio.training.scenes import EVERYTHING, SceneSize, make_scenes
+from aiprod_studio.training.scenes import EVERYTHING, make_scenes
+from aiprod_studio.training.stage import SceneSize
 
 SIZE = SceneSize(frames=9, height=256, width=384)
 CLIPS = 4

@@ -19,7 +19,8 @@ from aiprod_studio.engines.bundle import load_bundle
 from aiprod_studio.media.images import resize
 from aiprod_studio.settings import settings
 from aiprod_studio.training.losses import peak_ratio
-from aiprod_studio.training.scenes import EVERYTHING, SceneSize, make_scenes
+from aiprod_studio.training.scenes import EVERYTHING, make_scenes
+from aiprod_studio.training.stage import SceneSize
 
 SCENES = 64
 

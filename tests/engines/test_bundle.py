@@ -90,6 +90,27 @@ def test_some_weights_beside_the_bundle_stand_in_for_those_alone(networks, tmp_p
         load_bundle(tmp_path / "tiny.safetensors")
 
 
+def test_weights_beside_the_bundle_may_tell_how_they_differ(networks, tmp_path):
+    path, beside = tmp_path / "tiny.safetensors", tmp_path / "tiny.backbone.safetensors"
+    save_bundle(path, networks)
+    since = load_bundle(path)
+    torch.manual_seed(1)
+    moved = {
+        n: v + 0.3 * v.std() * torch.randn(v.shape) for n, v in since.backbone.state_dict().items()
+    }
+    laid = Backbone(dataclasses.replace(networks.backbone.config, layout=True))
+    laid.load_state_dict({**laid.state_dict(), **moved})
+    save_bundle(beside, dataclasses.replace(networks, backbone=laid), ["backbone"], since=since)
+    read = load_bundle(path).backbone
+    assert read.config.layout
+    for name, value in read.state_dict().items():
+        wanted = laid.state_dict()[name]
+        before = since.backbone.state_dict().get(name, torch.zeros_like(wanted))
+        assert (value - wanted).norm() <= 0.12 * (wanted - before).norm() + 1e-3 * wanted.norm()
+    save_bundle(tmp_path / "whole.safetensors", dataclasses.replace(networks, backbone=laid))
+    assert beside.stat().st_size < (tmp_path / "whole.safetensors").stat().st_size
+
+
 def test_the_starter_is_small_enough_for_the_repository():
     files = (settings().assets / "starter").glob("*.safetensors")
     assert 1e6 < sum(path.stat().st_size for path in files) < 32e6

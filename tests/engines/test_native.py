@@ -3,11 +3,18 @@ import dataclasses
 import numpy as np
 import torch
 
+from aiprod_studio.engines.bundle import Networks
 from aiprod_studio.engines.catalog import find_card, find_engine
-from aiprod_studio.engines.engine import Latents
+from aiprod_studio.engines.engine import Given, Latents, Text
+from aiprod_studio.engines.native import NativeParts
 from aiprod_studio.hardware.imagined import imagine
 from aiprod_studio.hardware.plan import choose_plan
+from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
+from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.layout import LayoutConfig, LayoutPlanner
+from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
 from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
+from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 from aiprod_studio.sampling.deblocking import deblock
 from aiprod_studio.sampling.tiling import Tiling, decode_tiled
 from aiprod_studio.types import Request
@@ -48,3 +55,51 @@ def test_frames_are_made_larger_by_the_bundle_s_own_network_where_it_has_one() -
         assert dataclasses.replace(parts, networks=bare).enlarge(frames) is frames
     assert large.shape == (9, 32, 64, 3)
     assert large.dtype == np.uint8
+
+
+def laid_out(seed: int = 0) -> Networks:
+    """Return tiny networks whose backbone reads a layout of at most five frames."""
+    torch.manual_seed(seed)
+    backbone = Backbone(BackboneConfig(8, 4, 16, 32, 2, 1, 0.0, True))
+    planner = LayoutPlanner(LayoutConfig(5, 8.0, 16, 3, 8, 32, 2, 1))
+    for network in (backbone, planner):
+        for parameter in network.parameters():
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.05)
+    return Networks(
+        backbone.eval(),
+        VideoVAE(VideoVAEConfig(8, 8, 16, 8, (1, 1), (1, 1, 1), 2)),
+        AudioVAE(AudioVAEConfig(4, 16, 1)),
+        TextEncoder(TextEncoderConfig(16, 16, 1, 2, 3, 32, 20)),
+        layout=planner.eval(),
+    )
+
+
+def test_a_clip_is_laid_out_by_its_own_seed_unless_pictures_or_its_length_forbid() -> None:
+    networks = laid_out()
+    request = Request("a dog", seconds=0.5, fps=8.0, steps=2, guidance=2.0, seed=5)
+    plan = choose_plan(imagine(0, 32), find_card("starter"), request)
+    words = Text(torch.randn(1, 3, 16), torch.randn(1, 16))
+    nothing = Text(torch.randn(1, 3, 16), torch.randn(1, 16))
+
+    def denoise(parts: Networks, frames: int, given: Given, *seeds: int) -> list[torch.Tensor]:
+        requests = [dataclasses.replace(request, seed=seed) for seed in seeds or (5,)]
+        found = NativeParts(parts, torch.device("cpu")).denoise_together(
+            [words] * len(requests),
+            nothing,
+            [given] * len(requests),
+            requests,
+            dataclasses.replace(plan, frames=frames, height=32, width=48),
+            lambda done, steps: None,
+        )
+        return [one.video for one in found]
+
+    bare = dataclasses.replace(networks, layout=None)
+    picture: Given = {"first": torch.randn(1, 8, 1, 2, 3)}
+    [laid], [unlaid] = denoise(networks, 5, {}), denoise(bare, 5, {})
+    assert laid.shape == (1, 8, 2, 2, 3)
+    assert not torch.allclose(laid, unlaid)
+    torch.testing.assert_close(denoise(networks, 5, picture), denoise(bare, 5, picture))
+    torch.testing.assert_close(denoise(networks, 9, {}), denoise(bare, 9, {}))
+    together = denoise(networks, 5, {}, 4, 5)
+    torch.testing.assert_close(together[1], laid, atol=1e-5, rtol=1e-4)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.layout import CELL_FEATURES, SOUND_FEATURES
 
 
 @pytest.fixture
@@ -60,3 +61,26 @@ def test_a_window_knows_where_in_the_frame_it_lies(backbone):
     torch.testing.assert_close(whole, same)
     torch.testing.assert_close(whole[0], moved[0])
     assert not torch.allclose(whole[1], moved[1])
+
+
+def test_a_layout_is_read_by_picture_and_sound_and_nothing_is_like_none():
+    torch.manual_seed(0)
+    network = Backbone(BackboneConfig(8, 4, 16, 32, 2, 1, 0.0, True)).eval()
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    video, audio, words = torch.randn(1, 8, 2, 2, 3), torch.randn(1, 4, 5), text()
+    cells, sounds = torch.randn(1, 2, 2, 3, CELL_FEATURES), torch.randn(1, 5, SOUND_FEATURES)
+
+    def denoise(layout, audio=audio):
+        times = torch.full((1, 1), 0.5)
+        with torch.no_grad():
+            return network(video, audio, times, words, 8.0, None, layout)
+
+    bare, nothing = denoise(None), denoise((0 * cells, 0 * sounds))
+    seen, heard = denoise((cells, 0 * sounds)), denoise((0 * cells, sounds))
+    for one, other in zip(bare, nothing, strict=True):
+        torch.testing.assert_close(one, other)
+    assert not torch.allclose(bare[0], seen[0])
+    assert not torch.allclose(bare[1], heard[1])
+    assert denoise((cells, sounds[:, :0]), None)[1] is None

@@ -10,7 +10,8 @@ from aiprod_studio.engines.bundle import load_bundle
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 from aiprod_studio.sampling.tiling import Tiling, decode_stream, decode_tiled, encode_tiled
 from aiprod_studio.settings import settings
-from aiprod_studio.training.scenes import SceneSize, make_scenes
+from aiprod_studio.training.scenes import make_scenes
+from aiprod_studio.training.stage import SceneSize
 
 WAYS = {
     "uniform": Tiling(16, 4, tile=64, overlap=32),

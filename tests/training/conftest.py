@@ -17,6 +17,12 @@ heads = 2
 buckets = 64
 longest = 48
 
+[changes.layout]
+frames = 5
+width = 32
+heads = 2
+layers = 1
+
 [changes.audio_vae]
 latent_channels = 4
 width = 16
@@ -51,6 +57,13 @@ height = 32
 width = 32
 
 [phases.text_encoder]
+steps = 2
+share = 0.1
+batch = 8
+rate = 1e-3
+whole_world = true
+
+[phases.layout]
 steps = 2
 share = 0.1
 batch = 8

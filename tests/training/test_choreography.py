@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from aiprod_studio.training.choreography import choreograph, look, pair, stand
-from aiprod_studio.training.scenes import SceneSize, draw_labels, scene_time
+from aiprod_studio.training.scenes import draw_labels
+from aiprod_studio.training.stage import SceneSize, scene_time
 from aiprod_studio.training.world import load_world
 
 SIZE = SceneSize(frames=9)

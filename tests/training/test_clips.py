@@ -15,7 +15,7 @@ from aiprod_studio.training.clips import (
     read_captions,
 )
 from aiprod_studio.training.data import seeded
-from aiprod_studio.training.scenes import SceneSize
+from aiprod_studio.training.stage import SceneSize
 
 SIZE = SceneSize(frames=9, height=32, width=32)
 

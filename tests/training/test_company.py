@@ -4,7 +4,8 @@ import torch
 
 from aiprod_studio.training.choreography import choreograph, pair
 from aiprod_studio.training.company import gather
-from aiprod_studio.training.scenes import ABSENT, Lesson, SceneSize, draw_labels, scene_time
+from aiprod_studio.training.scenes import ABSENT, Lesson, draw_labels
+from aiprod_studio.training.stage import SceneSize, scene_time
 
 SIZE = SceneSize(frames=9)
 

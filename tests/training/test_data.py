@@ -1,7 +1,8 @@
 import torch
 
 from aiprod_studio.training.data import Mix, Pool, SceneRefills, cut_latents, cut_windows, seeded
-from aiprod_studio.training.scenes import Lesson, SceneSize
+from aiprod_studio.training.scenes import Lesson
+from aiprod_studio.training.stage import SceneSize
 
 REFILLS = SceneRefills(((Lesson(), 1.0),), SceneSize(1, 32, 32), 2, ("a", "test"))
 

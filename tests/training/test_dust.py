@@ -5,8 +5,9 @@ import torch
 from aiprod_studio.training.choreography import Pose
 from aiprod_studio.training.dust import NEVER, since_landing, throw_up
 from aiprod_studio.training.painting import Backdrop
-from aiprod_studio.training.scenes import Lesson, SceneSize, make_scenes
+from aiprod_studio.training.scenes import Lesson, make_scenes
 from aiprod_studio.training.sounds import Events
+from aiprod_studio.training.stage import SceneSize
 from aiprod_studio.training.world import load_world
 
 

@@ -22,8 +22,9 @@ from aiprod_studio.training.judging import (
     train_judge,
     watch_task,
 )
-from aiprod_studio.training.scenes import Lesson, SceneSize, make_scenes
+from aiprod_studio.training.scenes import Lesson, make_scenes
 from aiprod_studio.training.spread import Spread
+from aiprod_studio.training.stage import SceneSize
 from aiprod_studio.training.world import ABSENT, load_world
 
 HERE = Spread(torch.device("cpu"))

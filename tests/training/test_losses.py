@@ -10,15 +10,24 @@ from aiprod_studio.training.data import seeded
 from aiprod_studio.training.family import build_networks
 from aiprod_studio.training.losses import (
     Pupil,
+    audio_vae_loss,
     fit_audio_scale,
     fit_latent_scale,
+    lay_out,
     peak_ratio,
     start_from_components,
     start_from_least_squares,
 )
-from aiprod_studio.training.scenes import SceneSize, make_scenes
+from aiprod_studio.training.scenes import make_scenes
 from aiprod_studio.training.source import Ground
-from aiprod_studio.training.tasks import audio_task, backbone_task, text_task, video_task
+from aiprod_studio.training.stage import SceneSize
+from aiprod_studio.training.tasks import (
+    audio_task,
+    backbone_task,
+    layout_task,
+    text_task,
+    video_task,
+)
 from aiprod_studio.training.teachers import Teachers
 
 SIZE = SceneSize(frames=5, height=32, width=32)
@@ -75,6 +84,38 @@ def test_the_audio_vae_learns(networks, ground):
     assert learns(audio_task(ground("audio_vae"), networks.audio_vae))
     fit_audio_scale(networks.audio_vae, make_scenes(4, SIZE, seeded(1)).audio)
     assert (networks.audio_vae.deviation > 0).all()
+
+
+def test_the_layout_planner_learns(networks, ground):
+    teachers = Teachers(networks.video_vae, networks.audio_vae, networks.text_encoder)
+    assert learns(layout_task(ground("layout"), networks.layout, teachers))
+
+
+def test_a_layout_is_cut_as_the_latents_are_and_untold_where_it_is_not_laid():
+    scenes = make_scenes(2, SceneSize(5, 64, 64), seeded(4))
+    rows = {"tracks": scenes.tracks, "laid": torch.tensor([True, False])}
+    whole = rows | {"video": torch.zeros(2, 4, 2, 4, 4), "audio": torch.zeros(2, 4, 8)}
+    cells, sounds = lay_out(whole, 8.0)
+    assert cells.shape[:4] == (2, 2, 4, 4)
+    assert sounds.shape[:2] == (2, 8)
+    assert cells[0].any()
+    assert not cells[1].any()
+    assert not sounds[1].any()
+    window = torch.tensor([[1, 2, 4, 4]] * 2)
+    part, none = lay_out(rows | {"video": torch.zeros(2, 4, 2, 2, 2), "window": window}, 8.0)
+    assert torch.equal(part, cells[:, :, 1:3, 2:4])
+    assert none.shape[1] == 0
+    assert lay_out({"video": whole["video"]}, 8.0) is None
+
+
+def test_low_sounds_weigh_as_much_as_high_ones(networks):
+    time = torch.arange(16_000) / 16_000
+    low, high = (0.5 * torch.sin(6.2832 * hertz * time)[None] for hertz in (100, 5000))
+    vae, noise = networks.audio_vae, torch.zeros(1, 4, 13)
+    with torch.no_grad():
+        silent = audio_vae_loss(vae, {"audio": 0 * low, "noise": noise})
+        missed = [audio_vae_loss(vae, {"audio": one, "noise": noise}) for one in (low, high)]
+    assert missed[0] - silent > 4 * (missed[1] - silent)
 
 
 def test_the_text_encoder_learns(networks, ground):

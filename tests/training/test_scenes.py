@@ -7,10 +7,10 @@ from aiprod_studio.training.scenes import (
     ABSENT,
     EVERYTHING,
     Lesson,
-    SceneSize,
     draw_labels,
     make_scenes,
 )
+from aiprod_studio.training.stage import SceneSize
 from aiprod_studio.training.world import load_sprites, load_world
 
 

@@ -17,6 +17,7 @@ from aiprod_studio.training.tasks import (
     audio_task,
     backbone_task,
     decoder_task,
+    layout_task,
     text_task,
     video_task,
 )
@@ -39,6 +40,7 @@ def tasks(tiny, networks, tmp_path):
 
         return {
             "text_encoder": text_task(ground("text_encoder"), networks.text_encoder),
+            "layout": layout_task(ground("layout"), networks.layout, teachers),
             "audio_vae": audio_task(ground("audio_vae"), networks.audio_vae),
             "video_vae": video_task(ground("video_vae"), networks.video_vae),
             "backbone": backbone_task(ground("backbone"), Pupil(networks.backbone), teachers),

@@ -26,6 +26,8 @@ def test_all_networks_are_trained_phase_by_phase_and_resumed(words, tmp_path, ca
     assert networks.backbone.config.width == 32
     assert networks.upscaler is not None
     assert networks.upscaler.config.blocks == 1
+    assert networks.layout is not None
+    assert networks.layout.config.text_width == 32
     first = torch.load(folder / "backbone.pt", weights_only=True)
     assert (first["phase"], first["step"]) == (1, 4)
     scale = torch.load(folder / "video_vae.scale.pt", weights_only=True)
@@ -40,7 +42,7 @@ def test_all_networks_are_trained_phase_by_phase_and_resumed(words, tmp_path, ca
     notes = [json.loads(row) for row in (folder / "backbone.jsonl").read_text().splitlines()]
     assert {note["phase"] for note in notes} == {1, 2}
     page = (folder / "training.html").read_text(encoding="utf-8")
-    assert page.count("<td>done</td>") == 7
+    assert page.count("<td>done</td>") == 8
     assert "data:image/webp" in page
 
 

@@ -1,0 +1,235 @@
+"""The layout: where figures and camera are from frame to frame, settled before all is painted.
+
+A small network of its own denoises tracks, one row a frame, from what the prompt says; the backbone
+reads them as features of its tokens. Which motion it is, who is who, and when something hits the
+ground is then decided once, for picture and sound alike (grounded generation, as in Lin et al.,
+VideoDirectorGPT, 2023, and Ma et al., TrailBlazer, 2023).
+
+Tracks are `[B, T, TRACKS]`, a row for each frame, every number of about unit scale: for each of
+`SLOTS` figures of `_FIGURE`, then the camera's pan, tilt and zoom, then how near a landing is, at
+the frame and half a frame later. The first `ALIKE` figures are of one kind, then comes another
+subject, then a third.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ALIKE = 3
+SLOTS = ALIKE + 2
+_FIGURE = ("there", "x", "y", "tall", "slim", "cos", "sin", "side")
+_VIEW = 3 + 2
+TRACKS = SLOTS * len(_FIGURE) + _VIEW
+_GROUP = 4  # frames of a latent; the first latent has one
+
+CELL_FEATURES = _GROUP * (3 * 11 + 3) + 1
+SOUND_FEATURES = 4
+_EDGE, _REACH = 8.0, 1.5
+# What makes them numbers of about unit scale; what moves little, but is seen, is enlarged.
+_PLACE, _SIZE, _SLIM, _TURN, _CAMERA = 6.0, 3.0, 8.0, 2.0, 8.0
+_WAVES = 64
+
+
+@dataclass(frozen=True)
+class LayoutConfig:
+    """How many frames are planned at which rate, the text's width and registers, and how wide and
+    deep it is; of each register, `heard` numbers are."""
+
+    frames: int = 17
+    fps: float = 8.0
+    text_width: int = 256
+    registers: int = 12
+    heard: int = 32
+    width: int = 160
+    heads: int = 5
+    layers: int = 3
+
+    @classmethod
+    def starter(cls) -> LayoutConfig:
+        """Return the size that a laptop's processor runs."""
+        return cls()
+
+    @classmethod
+    def base(cls) -> LayoutConfig:
+        """Return the size beside the base backbone."""
+        return cls(49, 8.0, 768, 16, 64, 512, 8, 6)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Figures as the camera sees them, each `[B, T, n]`; `there` is 0 or 1.
+
+    `x`, `y` and `tall` are shares of the frame, `slim` the artwork's width over its height, `turn`
+    radians, `side` -1 where it is mirrored.
+    """
+
+    there: Tensor
+    x: Tensor
+    y: Tensor
+    tall: Tensor
+    slim: Tensor
+    turn: Tensor
+    side: Tensor
+
+
+def write_tracks(figures: Figures, camera: Tensor, landing: Tensor) -> Tensor:
+    """Return tracks of `SLOTS` figures, the camera `[B, T, 3]` and landings `[B, T, 2]` in 0…1."""
+    there = figures.there
+    columns = (
+        (figures.x - 0.5) * _PLACE,
+        (figures.y - 0.5) * _PLACE,
+        (figures.tall.clamp(min=1e-3).log() + 0.7) * _SIZE,
+        figures.slim.clamp(min=1e-3).log() * _SLIM,
+        figures.turn.cos() * _TURN,
+        figures.turn.sin() * _TURN,
+        figures.side,
+    )
+    rows = torch.stack([there * 2 - 1, *(there * column for column in columns)], dim=-1)
+    return torch.cat([rows.flatten(2), camera * _CAMERA, landing * 3 - 1], dim=-1)
+
+
+def read_tracks(tracks: Tensor) -> tuple[Figures, Tensor, Tensor]:
+    """Return the figures, the camera `[B, T, 3]` and the landings `[B, T, 2]` of tracks."""
+    rows, camera, landing = torch.split(tracks, [SLOTS * len(_FIGURE), 3, 2], dim=-1)
+    shape = (*rows.shape[:2], SLOTS, len(_FIGURE))
+    there, x, y, tall, slim, cos, sin, side = rows.reshape(shape).unbind(-1)
+    figures = Figures(
+        there=(there.mean(dim=1, keepdim=True) > 0).to(x).expand_as(x),
+        x=x / _PLACE + 0.5,
+        y=y / _PLACE + 0.5,
+        tall=(tall / _SIZE - 0.7).exp(),
+        slim=(slim / _SLIM).exp(),
+        turn=torch.atan2(sin, cos),
+        side=torch.where(side.mean(dim=1, keepdim=True) < 0, -1.0, 1.0).expand_as(x),
+    )
+    return figures, camera / _CAMERA, ((landing + 1) / 3).clamp(0, 1)
+
+
+def lay_cells(tracks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return what the tracks say of every cell of a grid `[B, T', rows, columns, CELL_FEATURES]`.
+
+    For each frame of the latent: which point of whose artwork lies amid the cell, how large and how
+    turned that is, and where the camera looks. A kind's nearest one stands for all of it.
+    """
+    figures, camera, _ = read_tracks(tracks)
+    rows, columns = grid
+    aspect = rows / columns
+    down = (torch.arange(rows, device=tracks.device) + 0.5).view(-1, 1, 1) / rows
+    across = (torch.arange(columns, device=tracks.device) + 0.5).view(-1, 1) / columns
+
+    def wide(values: Tensor) -> Tensor:
+        return values[:, :, None, None]
+
+    x, y = across - wide(figures.x), down - wide(figures.y)
+    cos, sin = wide(figures.turn.cos()), wide(figures.turn.sin())
+    # A turn mixes both axes, which count in pixels: here in shares of the frame's height.
+    x = x / aspect
+    tall = wide(figures.tall)
+    u = 2 * wide(figures.side) / (tall * wide(figures.slim)) * (cos * x + sin * y)
+    v = 2 / tall * (cos * y - sin * x)
+    away = torch.maximum(u.abs(), v.abs()) + 99 * (1 - wide(figures.there))
+    inside = torch.sigmoid(_EDGE * (1.1 - away))
+    u, v = u.clamp(-_REACH, _REACH), v.clamp(-_REACH, _REACH)
+    waves = [torch.sin(math.pi * u), torch.cos(math.pi * u)]
+    waves += [torch.sin(math.pi * v), torch.cos(math.pi * v)]
+    size = [cos * wide(figures.side), sin, tall.log() + 0.7, (wide(figures.slim).log()) * 4]
+    one = torch.ones_like(u)
+    seen = torch.stack([each.expand_as(u) for each in (one, u, v, *waves, *size)], dim=-1)
+    seen = inside.unsqueeze(-1) * seen
+    nearest = away[..., :ALIKE].argmin(dim=-1, keepdim=True)[..., None]
+    alike = seen[..., :ALIKE, :].gather(-2, nearest.expand(*nearest.shape[:-1], seen.shape[-1]))
+    seen = torch.cat([alike, seen[..., ALIKE:, :]], dim=-2).flatten(-2)
+    view = wide(camera * 4).expand(*seen.shape[:-1], 3)
+    frames = torch.cat([seen, view], dim=-1)
+    first = frames[:, :1].repeat(1, _GROUP, 1, 1, 1)
+    groups = torch.cat([first, frames[:, 1:]], dim=1).unfold(1, _GROUP, _GROUP)
+    cells = groups.transpose(-1, -2).flatten(-2)
+    return torch.cat([cells, torch.ones_like(cells[..., :1])], dim=-1)
+
+
+def lay_sounds(tracks: Tensor, count: int, fps: float) -> Tensor:
+    """Return how near a landing is in `count` audio latents, 12.5 a second `[B, count, 4]`."""
+    landing = read_tracks(tracks)[2].flatten(1)
+    seconds = torch.arange(SOUND_FEATURES * count, device=tracks.device) + 0.5
+    seconds = seconds / (SOUND_FEATURES * 12.5)
+    at = (seconds * 2 * fps).clamp(0, landing.shape[1] - 1)
+    before = at.long().clamp(max=max(0, landing.shape[1] - 2))
+    after = (before + 1).clamp(max=landing.shape[1] - 1)
+    near = torch.lerp(landing[:, before], landing[:, after], (at - before).expand(len(landing), -1))
+    return near.view(len(near), count, SOUND_FEATURES) * 2
+
+
+class Block(nn.Module):
+    """Attention among figures and view, then a feed-forward layer, both told what is wanted."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_in, self.norm_out = (nn.LayerNorm(width, 1e-5, False) for _ in range(2))
+        self.told = nn.Linear(width, 4 * width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.grow, self.shrink = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        nn.init.zeros_(self.told.weight)
+        nn.init.zeros_(self.told.bias)
+
+    def forward(self, x: Tensor, wanted: Tensor) -> Tensor:
+        """Map `[B, N, D]` to the same shape; `wanted` is `[B, D]`."""
+        B, N, D = x.shape
+        scale, shift, scale2, shift2 = self.told(wanted).unsqueeze(1).chunk(4, dim=-1)
+        y = self.norm_in(x) * (1 + scale) + shift
+        q, k, v = self.qkv(y).view(B, N, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(q, k, v)
+        x = x + self.out(mixed.transpose(1, 2).reshape(B, N, D))
+        y = self.norm_out(x) * (1 + scale2) + shift2
+        out: Tensor = x + self.shrink(F.gelu(self.grow(y)))
+        return out
+
+
+class LayoutPlanner(nn.Module):
+    """The denoiser of tracks; it predicts the clean ones.
+
+    A figure's whole way through the clip is one token, and one is the view's: camera and landings.
+    """
+
+    def __init__(self, config: LayoutConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, figure, view = config.width, config.frames * len(_FIGURE), config.frames * _VIEW
+        self.read = nn.Linear(config.text_width, config.heard)
+        self.understand = nn.Linear(config.registers * config.heard, width)
+        self.time = nn.Linear(_WAVES, width)
+        self.figure_in, self.view_in = nn.Linear(figure, width), nn.Linear(view, width)
+        self.slots = nn.Parameter(torch.empty(SLOTS + 1, width).uniform_(-1, 1))
+        self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(width)
+        self.figure_out, self.view_out = nn.Linear(width, figure), nn.Linear(width, view)
+
+    def forward(self, tracks: Tensor, times: Tensor, features: Tensor) -> Tensor:
+        """Return the clean tracks that noisy ones `[B, frames, TRACKS]` hide.
+
+        `times` `[B, 1]` are in 0 (clean) … 1 (noise), `features` the text encoder's `[B, R, D]`.
+        """
+        B, T, _ = tracks.shape
+        figures, view = torch.split(tracks, [SLOTS * len(_FIGURE), _VIEW], dim=-1)
+        figures = figures.reshape(B, T, SLOTS, -1).transpose(1, 2).flatten(2)
+        tokens = [self.figure_in(figures), self.view_in(view.flatten(1)).unsqueeze(1)]
+        x = torch.cat(tokens, dim=1) + self.slots
+        wanted = self.understand(self.read(features).flatten(1))
+        wanted = F.silu(wanted + self.time(_waves(times[:, 0] * 1000)))
+        for block in self.blocks:
+            x = block(x, wanted)
+        x = self.norm(x)
+        figures = self.figure_out(x[:, :SLOTS]).view(B, SLOTS, T, -1).transpose(1, 2).flatten(2)
+        return torch.cat([figures, self.view_out(x[:, SLOTS]).view(B, T, _VIEW)], dim=-1)
+
+
+def _waves(values: Tensor) -> Tensor:
+    """Return sines and cosines of `[B]` at many rates: `[B, _WAVES]`."""
+    rates = torch.exp(torch.arange(_WAVES // 2, device=values.device) * (-9.2 / (_WAVES // 2)))
+    turns = values.float().unsqueeze(-1) * rates
+    return torch.cat([torch.sin(turns), torch.cos(turns)], dim=-1)
