@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GROUP = 64  # values of a row that share a scale in 4 bits
+GROUP = 64  # at most so many values of a row share a scale in 4 bits
 _LARGEST = 7
 
 
@@ -26,10 +26,12 @@ def from_eight_bits(stored: Tensor, scale: Tensor) -> Tensor:
 def to_four_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return a weight as uint8, two values in each, and the scales `[rows, groups]` in 16 bits.
 
-    The last group of a row is filled up with zeros.
+    The groups of a row are equally long; its last one is filled up with zeros.
     """
     rows = weight.flatten(1)
-    groups = F.pad(rows, (0, -rows.shape[1] % GROUP)).view(len(rows), -1, GROUP)
+    count = -(-rows.shape[1] // GROUP)
+    size = -(-rows.shape[1] // (2 * count)) * 2
+    groups = F.pad(rows, (0, count * size - rows.shape[1])).view(len(rows), count, size)
     scale = (groups.abs().amax(dim=2) / _LARGEST).clamp(min=1e-7).half()
     values = (groups / scale.float().unsqueeze(2)).round().clamp(-_LARGEST, _LARGEST) + _LARGEST
     pairs = values.to(torch.uint8).view(len(rows), -1, 2)
@@ -39,6 +41,6 @@ def to_four_bits(weight: Tensor) -> tuple[Tensor, Tensor]:
 def from_four_bits(stored: Tensor, scale: Tensor, shape: Sequence[int]) -> Tensor:
     """Return the weight of a shape that `to_four_bits` has stored, in float32."""
     values = torch.stack([stored & 15, stored >> 4], dim=2).flatten(1).float() - _LARGEST
-    groups = values.view(len(values), -1, GROUP) * scale.float().unsqueeze(2)
+    groups = values.view(*scale.shape, -1) * scale.float().unsqueeze(2)
     length = torch.Size(shape[1:]).numel()
     return groups.flatten(1)[:, :length].reshape(tuple(shape))

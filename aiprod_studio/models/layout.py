@@ -13,6 +13,7 @@ subject, then a third.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -27,9 +28,10 @@ _VIEW = 3 + 2
 TRACKS = SLOTS * len(_FIGURE) + _VIEW
 _GROUP = 4  # frames of a latent; the first latent has one
 
-CELL_FEATURES = _GROUP * (3 * 11 + 3) + 1
+_POINT = 11
+CELL_FEATURES = _GROUP * (3 * _POINT + 3) + 1
 SOUND_FEATURES = 4
-_EDGE, _REACH = 8.0, 1.5
+_EDGE, _REACH, _NOWHERE = 8.0, 1.5, 99.0
 # What makes them numbers of about unit scale; what moves little, but is seen, is enlarged.
 _PLACE, _SIZE, _SLIM, _TURN, _CAMERA = 6.0, 3.0, 8.0, 2.0, 8.0
 _WAVES = 64
@@ -37,8 +39,10 @@ _WAVES = 64
 
 @dataclass(frozen=True)
 class LayoutConfig:
-    """How many frames are planned at which rate, the text's width and registers, and how wide and
-    deep it is; of each register, `heard` numbers are."""
+    """Frames and their rate, the text's width and registers, and how wide and deep it is.
+
+    `heard` is how many numbers are taken from each register.
+    """
 
     frames: int = 17
     fps: float = 8.0
@@ -117,39 +121,40 @@ def lay_cells(tracks: Tensor, grid: tuple[int, int]) -> Tensor:
     turned that is, and where the camera looks. A kind's nearest one stands for all of it.
     """
     figures, camera, _ = read_tracks(tracks)
-    rows, columns = grid
-    aspect = rows / columns
-    down = (torch.arange(rows, device=tracks.device) + 0.5).view(-1, 1, 1) / rows
-    across = (torch.arange(columns, device=tracks.device) + 0.5).view(-1, 1) / columns
-
-    def wide(values: Tensor) -> Tensor:
-        return values[:, :, None, None]
-
-    x, y = across - wide(figures.x), down - wide(figures.y)
-    cos, sin = wide(figures.turn.cos()), wide(figures.turn.sin())
-    # A turn mixes both axes, which count in pixels: here in shares of the frame's height.
-    x = x / aspect
-    tall = wide(figures.tall)
-    u = 2 * wide(figures.side) / (tall * wide(figures.slim)) * (cos * x + sin * y)
-    v = 2 / tall * (cos * y - sin * x)
-    away = torch.maximum(u.abs(), v.abs()) + 99 * (1 - wide(figures.there))
-    inside = torch.sigmoid(_EDGE * (1.1 - away))
-    u, v = u.clamp(-_REACH, _REACH), v.clamp(-_REACH, _REACH)
-    waves = [torch.sin(math.pi * u), torch.cos(math.pi * u)]
-    waves += [torch.sin(math.pi * v), torch.cos(math.pi * v)]
-    size = [cos * wide(figures.side), sin, tall.log() + 0.7, (wide(figures.slim).log()) * 4]
-    one = torch.ones_like(u)
-    seen = torch.stack([each.expand_as(u) for each in (one, u, v, *waves, *size)], dim=-1)
-    seen = inside.unsqueeze(-1) * seen
+    seen, away = _look_at(figures, grid)
     nearest = away[..., :ALIKE].argmin(dim=-1, keepdim=True)[..., None]
-    alike = seen[..., :ALIKE, :].gather(-2, nearest.expand(*nearest.shape[:-1], seen.shape[-1]))
+    alike = seen[..., :ALIKE, :].gather(-2, nearest.expand(*nearest.shape[:-1], _POINT))
     seen = torch.cat([alike, seen[..., ALIKE:, :]], dim=-2).flatten(-2)
-    view = wide(camera * 4).expand(*seen.shape[:-1], 3)
+    view = (camera * 4)[:, :, None, None].expand(*seen.shape[:-1], 3)
     frames = torch.cat([seen, view], dim=-1)
     first = frames[:, :1].repeat(1, _GROUP, 1, 1, 1)
     groups = torch.cat([first, frames[:, 1:]], dim=1).unfold(1, _GROUP, _GROUP)
     cells = groups.transpose(-1, -2).flatten(-2)
     return torch.cat([cells, torch.ones_like(cells[..., :1])], dim=-1)
+
+
+def _look_at(figures: Figures, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return features of all figures amid every cell `[B, T, rows, columns, SLOTS, _POINT]`.
+
+    Beside them, how far outside of each figure that is, 1 at its edge, as `[…, SLOTS]`.
+    """
+    rows, columns = grid
+    down = (torch.arange(rows, device=figures.x.device) + 0.5).view(-1, 1, 1) / rows
+    across = (torch.arange(columns, device=figures.x.device) + 0.5).view(-1, 1) / columns
+    there, x, y, tall, slim, turn, side = (
+        getattr(figures, each.name)[:, :, None, None] for each in dataclasses.fields(figures)
+    )
+    # A turn mixes both axes, which count in pixels: here in shares of the frame's height.
+    x, y, cos, sin = (across - x) * columns / rows, down - y, turn.cos(), turn.sin()
+    u = 2 * side / (tall * slim) * (cos * x + sin * y)
+    v = 2 / tall * (cos * y - sin * x)
+    away = torch.maximum(u.abs(), v.abs()) + _NOWHERE * (1 - there)
+    inside = torch.sigmoid(_EDGE * (1.1 - away))
+    u, v = u.clamp(-_REACH, _REACH), v.clamp(-_REACH, _REACH)
+    waves = [wave(math.pi * part) for part in (u, v) for wave in (torch.sin, torch.cos)]
+    size = [cos * side, sin, tall.log() + 0.7, slim.log() * 4]
+    point = [each.expand_as(inside) for each in (torch.ones_like(u), u, v, *waves, *size)]
+    return inside.unsqueeze(-1) * torch.stack(point, dim=-1), away
 
 
 def lay_sounds(tracks: Tensor, count: int, fps: float) -> Tensor:

@@ -223,11 +223,13 @@ def backbone_task(ground: Ground, pupil: Pupil, teachers: Teachers) -> Task:
 
     def show(average: Pupil, rows: Rows) -> list[Sample]:
         captions, text, nothing = real.prompts(rows) if real else teachers.prompts(rows)
-        audio = rows["audio"].to(device) if "audio" in rows else None
-        like = (rows["video"].to(device), audio)
+        here = {
+            name: rows[name].to(device) for name in ("video", "audio", "tracks") if name in rows
+        }
+        here["laid"] = torch.ones(count(rows), dtype=torch.bool, device=device)
+        like = (here["video"], here.get("audio"))
         with lower_precision(like[0]):
-            laid = {**rows, "laid": torch.ones(count(rows), dtype=torch.bool)}
-            video, sound = dream(average.backbone, text, nothing, like, fps, lay_out(laid, fps))
+            video, sound = dream(average.backbone, text, nothing, like, fps, lay_out(here, fps))
             frames = teachers.video_vae.decode(video.float())
         heard: list[Sound | None] = [None] * len(captions)
         if sound is not None:
