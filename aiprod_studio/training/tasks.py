@@ -223,9 +223,8 @@ def backbone_task(ground: Ground, pupil: Pupil, teachers: Teachers) -> Task:
 
     def show(average: Pupil, rows: Rows) -> list[Sample]:
         captions, text, nothing = real.prompts(rows) if real else teachers.prompts(rows)
-        here = {
-            name: rows[name].to(device) for name in ("video", "audio", "tracks") if name in rows
-        }
+        used = ("video", "audio", "tracks")
+        here = {name: values.to(device) for name, values in rows.items() if name in used}
         here["laid"] = torch.ones(count(rows), dtype=torch.bool, device=device)
         like = (here["video"], here.get("audio"))
         with lower_precision(like[0]):
