@@ -83,9 +83,8 @@ def save_bundle(
             if not re.search(weights, name):
                 continue
             if value.ndim > 1 and (name in known or part in _EIGHT_BIT):
-                packed = to_eight_bits(value)
-                if name in known:
-                    packed = to_four_bits(value - known[name])
+                moved = name in known
+                packed = to_four_bits(value - known[name]) if moved else to_eight_bits(value)
                 tensors[f"{part}.{name}"], tensors[f"{part}.{name}{_SCALE}"] = packed
             else:
                 tensors[f"{part}.{name}"] = value.half()

@@ -57,16 +57,15 @@ def train(order: Order) -> Path:
         _announce(order)
     text_encoder = _teach(order, "text_encoder", networks.text_encoder, text_task)
     assert networks.layout is not None
-    readers = Teachers(networks.video_vae, networks.audio_vae, text_encoder)
+    teachers = Teachers(networks.video_vae, networks.audio_vae, text_encoder)  # taught in place
     torch.manual_seed(0)
-    planner = _teach(order, "layout", networks.layout, lambda g, p: layout_task(g, p, readers))
+    planner = _teach(order, "layout", networks.layout, lambda g, p: layout_task(g, p, teachers))
     audio_vae = _teach(order, "audio_vae", networks.audio_vae, audio_task)
     fix_audio_scale(order, audio_vae)
     if not (order.folder / "video_vae.pt").exists():
         start_from_components(networks.video_vae, some_video(order, 0, 5))
     video_vae = _teach(order, "video_vae", networks.video_vae, video_task)
     fix_video_scale(order, video_vae)
-    teachers = Teachers(video_vae, audio_vae, text_encoder)
     torch.manual_seed(0)
     pupil = Pupil(networks.backbone)
     pupil = _teach(order, "backbone", pupil, lambda g, p: backbone_task(g, p, teachers))
