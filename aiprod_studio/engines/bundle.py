@@ -26,6 +26,7 @@ from aiprod_studio.errors import ModelUnavailable
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
 from aiprod_studio.models.layout import LayoutConfig, LayoutPlanner
+from aiprod_studio.models.sketches import Sketcher, SketcherConfig
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
 from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
@@ -33,7 +34,7 @@ from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 FORMAT = "aiprod-v2"
 LICENCE = "Apache-2.0"
 _SCALE = ".scale_of_rows"  # or of their groups, where they are in 4 bits
-_EIGHT_BIT = ("backbone", "text_encoder", "layout")
+_EIGHT_BIT = ("backbone", "text_encoder", "layout", "sketcher")
 _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "backbone": (Backbone, BackboneConfig),
     "video_vae": (VideoVAE, VideoVAEConfig),
@@ -41,12 +42,13 @@ _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "text_encoder": (TextEncoder, TextEncoderConfig),
     "upscaler": (Upscaler, UpscalerConfig),
     "layout": (LayoutPlanner, LayoutConfig),
+    "sketcher": (Sketcher, SketcherConfig),
 }
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of the family, in evaluation mode; a bundle may be without the last two."""
+    """The networks of the family, in evaluation mode; a bundle may be without the last three."""
 
     backbone: Backbone
     video_vae: VideoVAE
@@ -54,6 +56,7 @@ class Networks:
     text_encoder: TextEncoder
     upscaler: Upscaler | None = None
     layout: LayoutPlanner | None = None
+    sketcher: Sketcher | None = None
 
 
 def save_bundle(

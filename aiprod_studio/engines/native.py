@@ -27,7 +27,8 @@ from aiprod_studio.engines.engine import (
     empty_cache,
 )
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, latent_count
-from aiprod_studio.models.layout import TRACKS, lay_cells, lay_sounds
+from aiprod_studio.models.layout import TRACKS, Layout, lay_cells, lay_sounds
+from aiprod_studio.models.sketches import lay_sketches
 from aiprod_studio.models.text_encoder import tokenise
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
 from aiprod_studio.sampling.deblocking import deblock
@@ -160,12 +161,12 @@ class NativeParts(Batching):
 
     def _lay_out(
         self, dice: Sequence[torch.Generator], text: Text, shapes: list[tuple[int, ...]], fps: float
-    ) -> tuple[Tensor, Tensor] | None:
+    ) -> Layout | None:
         """Return what the backbone reads of layouts for latents of these shapes, if it does."""
-        planner, backbone = self.networks.layout, self.networks.backbone
+        planner, sketcher = self.networks.layout, self.networks.sketcher
         (_, groups, *cells), (_, count) = shapes
         frames = (groups - 1) * TIME_FACTOR + 1
-        if planner is None or not backbone.config.layout:
+        if planner is None or not self.networks.backbone.config.layout:
             return None
         if frames > planner.config.frames or fps != planner.config.fps:
             return None
@@ -178,7 +179,10 @@ class NativeParts(Batching):
 
         with torch.inference_mode():
             tracks = sample_multistep(predict, noise, shifted(_LAYOUT_STEPS))[:, :frames]
-            return lay_cells(tracks, (cells[0], cells[1])), lay_sounds(tracks, count, fps)
+            grid, drawn = (cells[0], cells[1]), None
+            if sketcher is not None:
+                drawn = lay_sketches(tracks, sketcher(text.features), grid)
+            return Layout(lay_cells(tracks, grid), lay_sounds(tracks, count, fps), drawn)
 
     def _predict(
         self,
@@ -187,7 +191,7 @@ class NativeParts(Batching):
         text: Text,
         kept: Given,
         fps: float,
-        layout: tuple[Tensor, Tensor] | None,
+        layout: Layout | None,
     ) -> Tensor:
         """Return the clean prediction `[B, n]`; latents that are given stay as they are."""
         video, audio = parts

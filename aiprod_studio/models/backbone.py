@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aiprod_studio.models.layout import CELL_FEATURES, SOUND_FEATURES
+from aiprod_studio.models.layout import CELL_FEATURES, SOUND_FEATURES, Layout
+from aiprod_studio.models.sketches import ANIMATIC_FEATURES
 
 PATTERN = "ACAACAAC"  # five of attention, three of convolution
 
@@ -24,7 +25,8 @@ class BackboneConfig:
     """Latent channels of picture and sound, the text's width, and how wide and deep it is.
 
     `carried` is how the noise that it learnt to clear goes on from one latent frame to the next
-    (`sampling.noise.carry_noise`). With `layout` it reads where figures and camera are.
+    (`sampling.noise.carry_noise`). With `layout` it reads where figures and camera are,
+    and as many numbers as `animatic` of what the animatic shows in a cell.
     """
 
     video_channels: int = 64
@@ -35,16 +37,17 @@ class BackboneConfig:
     periods: int = 1
     carried: float = 0.0
     layout: bool = False
+    animatic: int = 0
 
     @classmethod
     def starter(cls) -> BackboneConfig:
         """Return the size that a laptop's processor runs."""
-        return cls(carried=0.8, layout=True)
+        return cls(carried=0.8, layout=True, animatic=128)
 
     @classmethod
     def base(cls) -> BackboneConfig:
         """Return the specification's size: 48 blocks of width 768, about 280 M parameters."""
-        return cls(256, 64, 768, 768, 12, 6, 0.8, True)
+        return cls(256, 64, 768, 768, 12, 6, 0.8, True, 32)
 
 
 @dataclass(frozen=True)
@@ -190,10 +193,12 @@ class Backbone(nn.Module):
         self.video_out = nn.Linear(width, config.video_channels)
         self.audio_out = nn.Linear(width, config.audio_channels)
         if config.layout:
-            features = CELL_FEATURES + SOUND_FEATURES
+            features = CELL_FEATURES + SOUND_FEATURES + config.animatic
             self.layouts = nn.ModuleList(nn.Linear(features, width, False) for _ in self.blocks)
             for layer in self.layouts.children():
                 nn.init.zeros_(layer.get_parameter("weight"))
+        if config.animatic:
+            self.animatic = nn.Linear(ANIMATIC_FEATURES, config.animatic, False)
         for layer in (self.video_out, self.audio_out, self.final):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -206,7 +211,7 @@ class Backbone(nn.Module):
         text: tuple[Tensor, Tensor],
         fps: float,
         window: Tensor | None = None,
-        layout: tuple[Tensor, Tensor] | None = None,
+        layout: Layout | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Return the clean latents that the noisy ones hide.
 
@@ -214,8 +219,7 @@ class Backbone(nn.Module):
         0 (clean) … 1 (noise) `[B, 1]` or one per token `[B, N]` with the video's tokens first,
         `text` the text encoder's features and pooled vector, `fps` frames a second. Where `video`
         is cut from larger frames, `window` `[B, 4]` tells its corner (y, x) in them and their
-        height and width, all in latents. `layout` is what `models.layout` says of the cells
-        `[B, T, H, W, CELL_FEATURES]` and of the sounds `[B, n, SOUND_FEATURES]`.
+        height and width, all in latents. `layout` is of as many cells and sounds.
         """
         grid = _grid(video, audio, fps)
         places = self.place(_places(grid, video, window))
@@ -230,7 +234,7 @@ class Backbone(nn.Module):
         modulation = self.modulation(when).unflatten(-1, (6, -1))
         cos, sin = _angles(grid, x.shape[-1] // self.config.heads)
         context = Context(grid, cos.to(x.device), sin.to(x.device), modulation, features)
-        told = None if layout is None else _tell(*layout)[:, : x.shape[1]].to(x.dtype)
+        told = None if layout is None else self._read(layout)[:, : x.shape[1]].to(x.dtype)
         for number, block in enumerate(self.blocks):
             x = block(x if told is None else x + self.layouts[number](told), context)
         shift, scale = self.final(when).chunk(2, dim=-1)
@@ -240,6 +244,17 @@ class Backbone(nn.Module):
             return clean, None
         return clean, self.audio_out(x[:, grid.video :]).transpose(1, 2)
 
+    def _read(self, layout: Layout) -> Tensor:
+        """Return what a layout says of every token `[B, N, features]`."""
+        seen, heard = layout.cells.flatten(1, 3), layout.sounds
+        if self.config.animatic and layout.animatic is not None:
+            drawn = self.animatic(layout.animatic.flatten(1, 3)).to(seen.dtype)
+        else:
+            drawn = seen.new_zeros(*seen.shape[:2], self.config.animatic)
+        seen = torch.cat([F.pad(seen, (0, SOUND_FEATURES)), drawn], dim=-1)
+        heard = F.pad(heard, (CELL_FEATURES, self.config.animatic))
+        return torch.cat([seen, heard], dim=1)
+
 
 def _grid(video: Tensor, audio: Tensor | None, fps: float) -> Grid:
     """Lay picture and sound on one clock: each latent at the middle of what it covers."""
@@ -247,12 +262,6 @@ def _grid(video: Tensor, audio: Tensor | None, fps: float) -> Grid:
     frames = torch.cat([torch.zeros(1), torch.arange(1, T) * 4 - 1.5])
     count = 0 if audio is None else audio.shape[-1]
     return Grid(T, H, W, count, (frames + 0.5) / fps, (torch.arange(count) + 0.5) / 12.5)
-
-
-def _tell(cells: Tensor, sounds: Tensor) -> Tensor:
-    """Return what a layout says of every token `[B, N, CELL_FEATURES + SOUND_FEATURES]`."""
-    seen = F.pad(cells.flatten(1, 3), (0, SOUND_FEATURES))
-    return torch.cat([seen, F.pad(sounds, (CELL_FEATURES, 0))], dim=1)
 
 
 def _places(grid: Grid, like: Tensor, window: Tensor | None) -> Tensor:

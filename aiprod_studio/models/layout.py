@@ -26,10 +26,10 @@ SLOTS = ALIKE + 2
 _FIGURE = ("there", "x", "y", "tall", "slim", "cos", "sin", "side")
 _VIEW = 3 + 2
 TRACKS = SLOTS * len(_FIGURE) + _VIEW
-_GROUP = 4  # frames of a latent; the first latent has one
+GROUP = 4  # frames of a latent; the first latent has one
 
 _POINT = 11
-CELL_FEATURES = _GROUP * (3 * _POINT + 3) + 1
+CELL_FEATURES = GROUP * (3 * _POINT + 3) + 1
 SOUND_FEATURES = 4
 _EDGE, _REACH, _NOWHERE = 8.0, 1.5, 99.0
 # What makes them numbers of about unit scale; what moves little, but is seen, is enlarged.
@@ -81,6 +81,19 @@ class Figures:
     side: Tensor
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What the backbone reads of tracks, by latent.
+
+    Of cells `[B, T', rows, columns, CELL_FEATURES]`, of sounds `[B, n, SOUND_FEATURES]`, and where
+    there are sketches, what the animatic shows in the cells (`models.sketches`).
+    """
+
+    cells: Tensor
+    sounds: Tensor
+    animatic: Tensor | None = None
+
+
 def write_tracks(figures: Figures, camera: Tensor, landing: Tensor) -> Tensor:
     """Return tracks of `SLOTS` figures, the camera `[B, T, 3]` and landings `[B, T, 2]` in 0…1."""
     there = figures.there
@@ -127,10 +140,38 @@ def lay_cells(tracks: Tensor, grid: tuple[int, int]) -> Tensor:
     seen = torch.cat([alike, seen[..., ALIKE:, :]], dim=-2).flatten(-2)
     view = (camera * 4)[:, :, None, None].expand(*seen.shape[:-1], 3)
     frames = torch.cat([seen, view], dim=-1)
-    first = frames[:, :1].repeat(1, _GROUP, 1, 1, 1)
-    groups = torch.cat([first, frames[:, 1:]], dim=1).unfold(1, _GROUP, _GROUP)
-    cells = groups.transpose(-1, -2).flatten(-2)
+    cells = by_latent(frames)
     return torch.cat([cells, torch.ones_like(cells[..., :1])], dim=-1)
+
+
+def by_latent(frames: Tensor) -> Tensor:
+    """Return features `[B, T', rows, columns, GROUP * F]` of latents of frames' `[B, T, …, F]`.
+
+    The first latent holds one frame, which stands for all of its features.
+    """
+    first = frames[:, :1].repeat(1, GROUP, 1, 1, 1)
+    groups = torch.cat([first, frames[:, 1:]], dim=1).unfold(1, GROUP, GROUP)
+    return groups.transpose(-1, -2).flatten(-2)
+
+
+def locate(figures: Figures, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return which point of each figure's artwork lies amid every cell, both `[B, T, rows, columns,
+    n]`: across and down, from -1 to 1 inside.
+    """
+    rows, columns = grid
+    down = (torch.arange(rows, device=figures.x.device) + 0.5).view(-1, 1, 1) / rows
+    across = (torch.arange(columns, device=figures.x.device) + 0.5).view(-1, 1) / columns
+    _, x, y, tall, slim, turn, side = _everywhere(figures)
+    # A turn mixes both axes, which count in pixels: here in shares of the frame's height.
+    x, y, cos, sin = (across - x) * columns / rows, down - y, turn.cos(), turn.sin()
+    u = 2 * side / (tall * slim) * (cos * x + sin * y)
+    v = 2 / tall * (cos * y - sin * x)
+    return u, v
+
+
+def _everywhere(figures: Figures) -> list[Tensor]:
+    """Return the figures' numbers with room for rows and columns `[B, T, 1, 1, n]`."""
+    return [getattr(figures, each.name)[:, :, None, None] for each in dataclasses.fields(figures)]
 
 
 def _look_at(figures: Figures, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -138,21 +179,13 @@ def _look_at(figures: Figures, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
     Beside them, how far outside of each figure that is, 1 at its edge, as `[…, SLOTS]`.
     """
-    rows, columns = grid
-    down = (torch.arange(rows, device=figures.x.device) + 0.5).view(-1, 1, 1) / rows
-    across = (torch.arange(columns, device=figures.x.device) + 0.5).view(-1, 1) / columns
-    there, x, y, tall, slim, turn, side = (
-        getattr(figures, each.name)[:, :, None, None] for each in dataclasses.fields(figures)
-    )
-    # A turn mixes both axes, which count in pixels: here in shares of the frame's height.
-    x, y, cos, sin = (across - x) * columns / rows, down - y, turn.cos(), turn.sin()
-    u = 2 * side / (tall * slim) * (cos * x + sin * y)
-    v = 2 / tall * (cos * y - sin * x)
+    there, _, _, tall, slim, turn, side = _everywhere(figures)
+    u, v = locate(figures, grid)
     away = torch.maximum(u.abs(), v.abs()) + _NOWHERE * (1 - there)
     inside = torch.sigmoid(_EDGE * (1.1 - away))
     u, v = u.clamp(-_REACH, _REACH), v.clamp(-_REACH, _REACH)
     waves = [wave(math.pi * part) for part in (u, v) for wave in (torch.sin, torch.cos)]
-    size = [cos * side, sin, tall.log() + 0.7, slim.log() * 4]
+    size = [turn.cos() * side, turn.sin(), tall.log() + 0.7, slim.log() * 4]
     point = [each.expand_as(inside) for each in (torch.ones_like(u), u, v, *waves, *size)]
     return inside.unsqueeze(-1) * torch.stack(point, dim=-1), away
 

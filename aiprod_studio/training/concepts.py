@@ -33,6 +33,9 @@ _KINDS = (
     *("others", "sizes", "counts", "thirds"),
 )
 
+FIGURES = ("subjects", "others", "thirds")
+"""The kinds that name figures, in the order of a layout's."""
+
 
 @cache
 def concept_table(kind: str, width: int) -> Tensor:
@@ -90,7 +93,7 @@ def _goes_unsaid(kind: str) -> Tensor:
 
 def concepts_of(kind: str) -> tuple[Concept, ...]:
     """Return the concepts of a kind; `others` and `thirds` are further subjects."""
-    return load_world().kinds["subjects" if kind in ("others", "thirds") else kind]
+    return load_world().kinds["subjects" if kind in FIGURES else kind]
 
 
 def _row(name: str, width: int) -> Tensor:

@@ -24,7 +24,7 @@ from aiprod_studio.training.stage import SceneSize
 from aiprod_studio.training.world import load_world
 
 NETWORKS = (
-    *("text_encoder", "layout", "audio_vae", "video_vae"),
+    *("text_encoder", "layout", "sketcher", "audio_vae", "video_vae"),
     *("backbone", "decoder", "upscaler"),
 )
 """The order in which networks learn: the backbone reads what the others write."""
@@ -44,9 +44,9 @@ class Exercise:
     that show `picture_batch` single frames. Scenes have `frames` (0: the phase's), and `window`
     pixels a side are cut around the subject (0: the whole frame); of the backbone's, single frames
     are cut and the clips of a `windowed` share of its other steps, which else show fewer. A scene
-    is drawn about `reuse` times while it is among the last `room`. `whole_world` shows everything,
-    whatever the phase. Only weights whose name the regular expression `learns` finds are moved
-    ("": all).
+    is drawn about `reuse` times while it is among the last `room`. A `whole_world` share of them is
+    drawn from everything, whatever the phase. Only weights whose name the regular expression
+    `learns` finds are moved ("": all).
     """
 
     steps: int
@@ -62,7 +62,7 @@ class Exercise:
     windowed: float = 0.0
     reuse: int = 3
     room: int = 512
-    whole_world: bool = False
+    whole_world: float = 0.0
     learns: str = ""
 
 

@@ -15,11 +15,12 @@ from aiprod_studio.errors import BadRequest
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
 from aiprod_studio.models.layout import LayoutConfig, LayoutPlanner
+from aiprod_studio.models.sketches import Sketcher, SketcherConfig
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
 from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 from aiprod_studio.settings import settings
-from aiprod_studio.training.concepts import codebook, concept_table, kinds
+from aiprod_studio.training.concepts import FIGURES, codebook, concept_table, kinds
 from aiprod_studio.training.curriculum import Curriculum
 from aiprod_studio.training.lexicon import known_names
 
@@ -43,6 +44,11 @@ def build_networks(curriculum: Curriculum) -> Networks:
         "backbone": getattr(BackboneConfig, family)(),
         "upscaler": getattr(UpscalerConfig, family)(),
         "layout": getattr(LayoutConfig, family)(),
+        "sketcher": dataclasses.replace(
+            getattr(SketcherConfig, family)(),
+            figures=tuple(kinds().index(kind) for kind in FIGURES),
+            style=kinds().index("styles"),
+        ),
     }
     classes: dict[str, Callable[[Any], nn.Module]] = {
         "text_encoder": TextEncoder,
@@ -51,14 +57,16 @@ def build_networks(curriculum: Curriculum) -> Networks:
         "backbone": Backbone,
         "upscaler": Upscaler,
         "layout": LayoutPlanner,
+        "sketcher": Sketcher,
     }
     built: dict[str, Any] = {}
     for name, config in whole.items():
         changes = curriculum.changes.get(name, {})
         plain = {key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()}
-        if name == "layout":  # it reads what the text encoder writes
-            text = built["text_encoder"].config
-            plain = {"text_width": text.out_width, "registers": text.registers, **plain}
+        if name in ("layout", "sketcher"):  # they read what the text encoder writes
+            plain = {"text_width": built["text_encoder"].config.out_width, **plain}
+        if name == "layout":
+            plain = {"registers": built["text_encoder"].config.registers, **plain}
         torch.manual_seed(0)
         try:
             built[name] = classes[name](dataclasses.replace(config, **plain))

@@ -50,10 +50,10 @@ def cast_shadow(frames: Tensor, pose: Pose, scale: float) -> None:
     frames[..., first:, :] *= (1 - shade).unsqueeze(1)
 
 
-def draw_figure(frames: Tensor, cover: Tensor | None, sprite: Tensor, pose: Pose) -> None:
+def draw_figure(frames: Tensor, cover: Tensor, sprite: Tensor, pose: Pose) -> None:
     """Draw artwork `[4, h, w]` into frames `[T, 3, H, W]`, in place.
 
-    Where `cover` `[T, H, W]` is given, it grows by what is drawn.
+    What is covered `[T, H, W]` grows by it.
     """
     T, _, H, W = frames.shape
     reach = torch.hypot(pose.wide * W, pose.tall * H) / 2
@@ -68,9 +68,8 @@ def draw_figure(frames: Tensor, cover: Tensor | None, sprite: Tensor, pose: Pose
     drawn = F.grid_sample(sprite.expand(T, -1, -1, -1), grid, align_corners=False)
     inside = frames[..., top:bottom, left:right]
     inside.mul_(1 - drawn[:, 3:]).add_(drawn[:, :3])
-    if cover is not None:
-        covered = cover[:, top:bottom, left:right]
-        torch.maximum(covered, drawn[:, 3], out=covered)
+    covered = cover[:, top:bottom, left:right]
+    torch.maximum(covered, drawn[:, 3], out=covered)
 
 
 def _locate(pose: Pose, box: _Box) -> Tensor:

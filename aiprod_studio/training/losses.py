@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, AudioVAE
 from aiprod_studio.models.backbone import Backbone
-from aiprod_studio.models.layout import LayoutPlanner, lay_cells, lay_sounds
+from aiprod_studio.models.layout import Layout, LayoutPlanner, lay_cells, lay_sounds
+from aiprod_studio.models.sketches import Sketcher, lay_sketches
 from aiprod_studio.models.text_encoder import TextEncoder
 from aiprod_studio.models.tokens import PADDING
 from aiprod_studio.models.upscaler import FACTOR, TAPS, Upscaler
@@ -30,6 +31,7 @@ SHAKEN_WEIGHT = 4.0
 CHANGE_WEIGHT = 0.5  # of errors that change from latent to latent, which flicker
 OCTAVES = 200.0
 SUDDEN_WEIGHT = 2.0
+FAINT = 0.1  # components of animatics weaker than this share of the strongest stay weaker
 NEAR = 0.25  # how noisy encoded latents are for the decoder, times t
 SAID = "said/"
 
@@ -180,7 +182,7 @@ class Pupil(nn.Module):
         text: tuple[Tensor, Tensor],
         fps: float,
         window: Tensor | None = None,
-        layout: tuple[Tensor, Tensor] | None = None,
+        layout: Layout | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return the backbone's clean latents, and the plate's surface `[B, 3, T, H, W]`."""
         seen: list[Tensor] = []
@@ -235,27 +237,33 @@ def backbone_loss(pupil: Pupil, rows: Rows, fps: float) -> Tensor:
     return total
 
 
-def lay_out(rows: Rows, fps: float) -> tuple[Tensor, Tensor] | None:
+def lay_out(rows: Rows, fps: float) -> Layout | None:
     """Return what the backbone reads of the rows' layout, nothing in rows that are not `laid`.
 
-    That is for cells and for sounds, as `models.layout` says them. Rows: `tracks` `[B, T, TRACKS]`
-    and `laid` `[B]`, where there are any, and those of `backbone_loss`.
+    Rows: `tracks` `[B, T, TRACKS]` and `laid` `[B]`, where there are any, `sketches` `[B, kinds, 4,
+    size, size]`, where there are any, and those of `backbone_loss`.
     """
     if "tracks" not in rows:
         return None
-    video, laid = rows["video"], rows["laid"].float().view(-1, 1, 1, 1, 1)
-    sounds = rows["audio"].shape[2] if "audio" in rows else 0
-    heard = lay_sounds(rows["tracks"], sounds, fps) * laid[:, 0, 0]
-    if "window" not in rows:
-        return lay_cells(rows["tracks"], (video.shape[3], video.shape[4])) * laid, heard
-    height, width = rows["window"][0, 2:].tolist()
-    cells = lay_cells(rows["tracks"], (height, width)) * laid
-    corners = rows["window"][:, :2].tolist()
-    cut = [
-        row[:, y : y + video.shape[3], x : x + video.shape[4]]
-        for row, (y, x) in zip(cells, corners, strict=True)
-    ]
-    return torch.stack(cut), heard
+    video, tracks, window = rows["video"], rows["tracks"], rows.get("window")
+    laid = rows["laid"].float().view(-1, 1, 1, 1, 1)
+    grid = video.shape[3], video.shape[4]
+    if window is not None:
+        grid = int(window[0, 2]), int(window[0, 3])
+
+    def cut(cells: Tensor) -> Tensor:
+        if window is None:
+            return cells * laid
+        corners = zip(cells, window[:, :2].tolist(), strict=True)
+        parts = [row[:, y : y + video.shape[3], x : x + video.shape[4]] for row, (y, x) in corners]
+        return torch.stack(parts) * laid
+
+    count = rows["audio"].shape[2] if "audio" in rows else 0
+    heard = lay_sounds(tracks, count, fps) * laid[:, 0, 0]
+    animatic = None
+    if "sketches" in rows:
+        animatic = cut(lay_sketches(tracks, rows["sketches"], grid))
+    return Layout(cut(lay_cells(tracks, grid)), heard, animatic)
 
 
 def layout_loss(planner: LayoutPlanner, rows: Rows) -> Tensor:
@@ -270,6 +278,15 @@ def layout_loss(planner: LayoutPlanner, rows: Rows) -> Tensor:
     error = off.square().mean(dim=(1, 2))
     error = error + SHAKEN_WEIGHT * off.diff(dim=1).square().mean(dim=(1, 2))
     loss: Tensor = (error / t[:, 0].clamp(min=0.1)).mean()
+    return loss
+
+
+def sketch_loss(sketcher: Sketcher, rows: Rows) -> Tensor:
+    """Return the squared error of the sketches that are drawn of prompts.
+
+    Rows: `features` `[B, R, D]` and the `artwork` `[B, kinds, 4, size, size]`.
+    """
+    loss: Tensor = (sketcher(rows["features"]) - rows["artwork"]).square().mean()
     return loss
 
 
@@ -292,6 +309,20 @@ def start_from_components(vae: VideoVAE, video: Tensor) -> None:
         inward.bias.copy_(-(centre @ (axes / spread)))
         outward.weight.copy_((axes * spread)[:, :, None, None, None])
         outward.bias.copy_(centre)
+
+
+def start_from_animatics(backbone: Backbone, animatic: Tensor) -> None:
+    """Let it begin to read the principal components of `[B, T, h, w, ANIMATIC_FEATURES]`.
+
+    They are set on the processor, before training begins; faint ones are raised towards the others.
+    """
+    rows = animatic.flatten(0, 3)
+    rows = rows[rows.any(dim=1)]
+    torch.manual_seed(0)
+    _, spread, axes = torch.pca_lowrank(rows, backbone.config.animatic, center=False)
+    spread = spread / len(rows) ** 0.5
+    with torch.no_grad():
+        backbone.animatic.weight.copy_((axes / (spread + FAINT * spread[0])).T)
 
 
 def start_from_least_squares(upscaler: Upscaler, video: Tensor) -> None:

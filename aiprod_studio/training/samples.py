@@ -15,6 +15,7 @@ from aiprod_studio.media.files import replacing
 from aiprod_studio.media.writer import write_video
 from aiprod_studio.models.audio_vae import SAMPLE_RATE
 from aiprod_studio.models.backbone import Backbone
+from aiprod_studio.models.layout import Layout
 from aiprod_studio.sampling.guidance import guided
 from aiprod_studio.sampling.noise import carry_noise
 from aiprod_studio.sampling.schedules import shifted
@@ -96,7 +97,7 @@ def dream(
     nothing: Text,
     like: tuple[Tensor, Tensor | None],
     fps: float,
-    layout: tuple[Tensor, Tensor] | None = None,
+    layout: Layout | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Return video and audio latents of prompts, shaped `like` these, always from the same noise.
 

@@ -1,4 +1,4 @@
-"""The scales of both VAEs' latents: measured once for their weights, and then kept.
+"""What networks begin with: batches to measure, and the scales of both VAEs' latents, then kept.
 
 The world may grow while the backbone trains; what it has learnt to read must not move.
 """
@@ -11,13 +11,16 @@ from collections.abc import Callable
 from torch import Tensor
 
 from aiprod_studio.models.audio_vae import AudioVAE
-from aiprod_studio.models.video_vae import VideoVAE
+from aiprod_studio.models.sketches import lay_sketches
+from aiprod_studio.models.video_vae import SPACE_FACTOR, VideoVAE
 from aiprod_studio.training.checkpoints import read_state, write_state
 from aiprod_studio.training.clips import digest
 from aiprod_studio.training.data import Rows, seeded
 from aiprod_studio.training.losses import fit_audio_scale, fit_latent_scale
 from aiprod_studio.training.order import Order
-from aiprod_studio.training.scenes import EVERYTHING, make_scenes
+from aiprod_studio.training.scenes import EVERYTHING, draw_labels, make_scenes
+from aiprod_studio.training.stage import set_stage, track
+from aiprod_studio.training.teachers import Teachers
 
 _FRAMES = 9
 
@@ -45,6 +48,17 @@ def fix_audio_scale(order: Order, vae: AudioVAE) -> None:
 def some_video(order: Order, number: int, frames: int) -> Tensor:
     """Return batch `number` of what the VAE may see, `[B, 3, T, H, W]`; the first one is large."""
     return _some(order, 16 if number else 128, f"video {number}", frames)["video"]
+
+
+def some_animatics(order: Order, teachers: Teachers) -> Tensor:
+    """Return what animatics show in the cells of scenes `[B, T, h, w, ANIMATIC_FEATURES]`."""
+    size = order.curriculum.phases[0].size
+    dice = seeded(order.curriculum.seed, "some", "animatics")
+    labels = draw_labels(64, dice, EVERYTHING)
+    tracks = track(set_stage(labels, size, dice), labels, size)
+    features = teachers.tell(labels, dice).features
+    sketches = teachers.sketched({"tracks": tracks, "features": features})["sketches"]
+    return lay_sketches(tracks, sketches, (size.height // SPACE_FACTOR, size.width // SPACE_FACTOR))
 
 
 def _some(order: Order, batch: int, name: str, frames: int, small: bool = False) -> Rows:

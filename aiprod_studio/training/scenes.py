@@ -36,9 +36,9 @@ _MARGIN = 1.35  # a painted canvas is this much larger than the frame, for the c
 class Scenes:
     """A batch of clips: `video` `[B, 3, T, H, W]` in -1…1, `audio` `[B, S]`, and what is seen.
 
-    `subject` is the subject's coverage `[B, T, H, W]` in 0…1, `surface` `[B, 2, T, H/16, W/16]`
-    the point of its artwork (-1…1 inside) at the middle of every cell of 16 × 16 pixels, `tracks`
-    where all are (`models.layout`), and `labels` what is seen, as class numbers `[B]` by kind.
+    `subject` is the subjects' coverage `[B, T, H, W]` in 0…1, `surface` `[B, 2, T, H/16, W/16]` the
+    point of the first one's artwork (-1…1 inside) amid every cell of 16 × 16 pixels, `tracks` where
+    all are (`models.layout`), and `labels` what is seen, as class numbers `[B]` by kind.
     """
 
     video: Tensor
@@ -164,7 +164,7 @@ def _compose(
     size: SceneSize,
     dice: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Draw backdrop, weather, shadows, subjects and dust; return video and the first's coverage.
+    """Draw backdrop, weather, shadows, subjects and dust; return video and the subjects' coverage.
 
     Clip by clip, so that the frames in work stay in the processor's cache.
     """
@@ -190,8 +190,7 @@ def _compose(
             cast_shadow(frames, pose, scale)
         for figure, pose, scale in here:
             sprite = _sprite(seen["styles"], int(figure.subject[row]), H, scale)
-            cover = subject[row] if figure.alike else None
-            draw_figure(frames, cover, sprite * light[:, None, None], pose)
+            draw_figure(frames, subject[row], sprite * light[:, None, None], pose)
         for figure, pose, scale in here:
             throw_up(frames, pose, figure.landed[row], backdrop, scale)
         fall(frames, weather, backdrop.hour, size.fps, dice)

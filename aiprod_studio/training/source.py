@@ -44,9 +44,9 @@ class Ground:
     @property
     def lessons(self) -> tuple[tuple[Lesson, float], ...]:
         """What the scenes show, each lesson with its share."""
-        if self.exercise.whole_world:
-            return ((EVERYTHING, 1.0),)
-        return self.curriculum.lessons(self.phase.number)
+        whole = self.exercise.whole_world
+        taught = self.curriculum.lessons(self.phase.number)
+        return (*((lesson, share * (1 - whole)) for lesson, share in taught), (EVERYTHING, whole))
 
     @property
     def real(self) -> ClipFolder:

@@ -16,13 +16,14 @@ from aiprod_studio.engines.engine import Sound
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, AudioVAE, latent_count
 from aiprod_studio.models.backbone import Backbone
 from aiprod_studio.models.layout import LayoutPlanner
+from aiprod_studio.models.sketches import Sketcher
 from aiprod_studio.models.text_encoder import TextEncoder, tokenise
 from aiprod_studio.models.tokens import MARK, PADDING
 from aiprod_studio.models.upscaler import FACTOR
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR, VideoVAE
 from aiprod_studio.training.captions import write_caption
 from aiprod_studio.training.clips import Piece
-from aiprod_studio.training.concepts import write_registers
+from aiprod_studio.training.concepts import FIGURES, write_registers
 from aiprod_studio.training.data import (
     Rows,
     count,
@@ -42,6 +43,7 @@ from aiprod_studio.training.losses import (
     lay_out,
     layout_loss,
     lower_precision,
+    sketch_loss,
     text_loss,
     upscaler_loss,
     video_vae_loss,
@@ -58,7 +60,7 @@ from aiprod_studio.training.scenes import EVERYTHING, draw_labels
 from aiprod_studio.training.source import HELD_OUT_ROWS, Ground, Source
 from aiprod_studio.training.stage import set_stage, track
 from aiprod_studio.training.teachers import ClipTeachers, Teachers, add_noise
-from aiprod_studio.training.world import ABSENT
+from aiprod_studio.training.world import ABSENT, load_sprites
 
 SHOWN = 4
 NAMED = 0.6
@@ -151,6 +153,28 @@ def layout_task(ground: Ground, planner: LayoutPlanner, teachers: Teachers) -> T
     )
 
 
+def sketch_task(ground: Ground, sketcher: Sketcher, teachers: Teachers) -> Task:
+    """Return the task of drawing small what prompts name, and nothing of whom they do not."""
+    sprites = load_sprites(sketcher.config.size)
+
+    def draw(dice: torch.Generator, batch: int) -> Rows:
+        labels = draw_labels(batch, dice, draw_lesson(ground.lessons, dice))
+        artwork = [
+            sprites[labels["styles"], labels[kind]]
+            * (labels[kind] != ABSENT).float().view(-1, 1, 1, 1)
+            for kind in FIGURES
+        ]
+        features = teachers.tell(labels, dice).features
+        return {"features": features, "artwork": torch.stack(artwork, dim=1)}
+
+    return Task(
+        sketcher,
+        lambda step: draw(ground.dice("step", step), ground.exercise.batch),
+        sketch_loss,
+        lambda: [draw(ground.dice("held out"), 8 * HELD_OUT_ROWS)],
+    )
+
+
 def audio_task(ground: Ground, vae: AudioVAE) -> Task:
     """Return the task of rebuilding sounds."""
     channels = vae.config.latent_channels
@@ -219,13 +243,14 @@ def backbone_task(ground: Ground, pupil: Pupil, teachers: Teachers) -> Task:
         if window and "surface" in rows:
             rows = narrow(rows, dice)
         text = real.tell(rows, dice) if real else teachers.tell(labels_of(rows), dice)
-        return add_noise(rows, text, pupil.backbone.config.carried, dice)
+        return teachers.sketched(add_noise(rows, text, pupil.backbone.config.carried, dice))
 
     def show(average: Pupil, rows: Rows) -> list[Sample]:
         captions, text, nothing = real.prompts(rows) if real else teachers.prompts(rows)
         used = ("video", "audio", "tracks")
         here = {name: values.to(device) for name, values in rows.items() if name in used}
         here["laid"] = torch.ones(count(rows), dtype=torch.bool, device=device)
+        here = teachers.sketched(here | {"features": text.features})
         like = (here["video"], here.get("audio"))
         with lower_precision(like[0]):
             video, sound = dream(average.backbone, text, nothing, like, fps, lay_out(here, fps))
@@ -270,7 +295,7 @@ def decoder_task(
             "fps": torch.full((batch,), fps),
         }
         kept: Rows = {name: rows[name] for name in rows if name in ("pixels", "subject")}
-        noisy = add_noise(rows, text, backbone.config.carried, dice)
+        noisy = teachers.sketched(add_noise(rows, text, backbone.config.carried, dice))
         return {**noisy, **kept, **found}
 
     def loss(network: nn.Module, rows: Rows) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from aiprod_studio.engines.engine import Text
 from aiprod_studio.models.audio_vae import AudioVAE
+from aiprod_studio.models.sketches import Sketcher
 from aiprod_studio.models.text_encoder import TextEncoder, tokenise
 from aiprod_studio.models.video_vae import TIME_FACTOR, VideoVAE
 from aiprod_studio.sampling.noise import carry_noise
@@ -49,6 +50,7 @@ class Teachers:
     video_vae: VideoVAE
     audio_vae: AudioVAE
     text_encoder: TextEncoder
+    sketcher: Sketcher | None = None
 
     @property
     def device(self) -> torch.device:
@@ -96,6 +98,15 @@ class Teachers:
         unsure = torch.rand(batch, 1, 1, generator=dice) * 0.3
         features = features + unsure * torch.randn(features.shape, generator=dice)
         return Text(features, features.mean(dim=1))
+
+    def sketched(self, rows: Rows) -> Rows:
+        """Return rows with the `sketches` of what their `features` name, if they have tracks."""
+        if self.sketcher is None or "tracks" not in rows:
+            return rows
+        features = rows["features"]
+        with torch.no_grad():
+            sketches = self.sketcher(features.to(self.device)).to(features.device)
+        return {**rows, "sketches": sketches}
 
     def prompts(self, rows: Rows) -> tuple[list[str], Text, Text]:
         """Return what rows of scenes show, in words and as registers, and the empty prompt's."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -24,11 +24,21 @@ from aiprod_studio.training.checkpoints import read_state
 from aiprod_studio.training.curriculum import NETWORKS
 from aiprod_studio.training.family import build_networks
 from aiprod_studio.training.loop import Stopped, Task, fit, listening
-from aiprod_studio.training.losses import Pupil, start_from_components, start_from_least_squares
+from aiprod_studio.training.losses import (
+    Pupil,
+    start_from_animatics,
+    start_from_components,
+    start_from_least_squares,
+)
 from aiprod_studio.training.order import Order, open_parser, read_order
 from aiprod_studio.training.page import NAME as PAGE
 from aiprod_studio.training.page import read_progress, write_page
-from aiprod_studio.training.scales import fix_audio_scale, fix_video_scale, some_video
+from aiprod_studio.training.scales import (
+    fix_audio_scale,
+    fix_video_scale,
+    some_animatics,
+    some_video,
+)
 from aiprod_studio.training.source import Ground
 from aiprod_studio.training.spread import Spread, joined
 from aiprod_studio.training.tasks import (
@@ -36,6 +46,7 @@ from aiprod_studio.training.tasks import (
     backbone_task,
     decoder_task,
     layout_task,
+    sketch_task,
     text_task,
     upscaler_task,
     video_task,
@@ -45,6 +56,9 @@ from aiprod_studio.training.teachers import Teachers
 log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
+
+_SCENES_ALONE = ("text_encoder", "layout", "sketcher")  # what they learn real clips do not tell
+_SPARED = ("layout", "sketcher", "decoder", "upscaler")  # clips can be made without them
 
 
 def train(order: Order) -> Path:
@@ -57,15 +71,22 @@ def train(order: Order) -> Path:
         _announce(order)
     text_encoder = _teach(order, "text_encoder", networks.text_encoder, text_task)
     assert networks.layout is not None
+    assert networks.sketcher is not None
     teachers = Teachers(networks.video_vae, networks.audio_vae, text_encoder)  # taught in place
     torch.manual_seed(0)
     planner = _teach(order, "layout", networks.layout, lambda g, p: layout_task(g, p, teachers))
+    drawing = networks.sketcher
+    sketcher = _teach(order, "sketcher", drawing, lambda g, s: sketch_task(g, s, teachers))
+    if (order.folder / "sketcher.pt").exists():
+        teachers = dataclasses.replace(teachers, sketcher=sketcher)
     audio_vae = _teach(order, "audio_vae", networks.audio_vae, audio_task)
     fix_audio_scale(order, audio_vae)
     if not (order.folder / "video_vae.pt").exists():
         start_from_components(networks.video_vae, some_video(order, 0, 5))
     video_vae = _teach(order, "video_vae", networks.video_vae, video_task)
     fix_video_scale(order, video_vae)
+    if teachers.sketcher is not None and not (order.folder / "backbone.pt").exists():
+        start_from_animatics(networks.backbone, some_animatics(order, teachers))
     torch.manual_seed(0)
     pupil = Pupil(networks.backbone)
     pupil = _teach(order, "backbone", pupil, lambda g, p: backbone_task(g, p, teachers))
@@ -79,10 +100,11 @@ def train(order: Order) -> Path:
         start_from_least_squares(networks.upscaler, some_video(order, 0, 1))
     upscaler = _teach(order, "upscaler", networks.upscaler, upscaler_task)
     learnt = Networks(pupil.backbone, video_vae, audio_vae, text_encoder)
-    if (order.folder / "layout.pt").exists():
-        learnt = dataclasses.replace(learnt, layout=planner)
-    if (order.folder / "upscaler.pt").exists():
-        learnt = dataclasses.replace(learnt, upscaler=upscaler)
+    spared = {"layout": planner, "sketcher": sketcher, "upscaler": upscaler}
+    here: dict[str, Any] = {
+        n: one for n, one in spared.items() if (order.folder / f"{n}.pt").exists()
+    }
+    learnt = dataclasses.replace(learnt, **here)
     bundle = order.folder / f"{order.curriculum.family}.safetensors"
     if order.spread.leads:
         save_bundle(bundle, learnt)
@@ -100,7 +122,7 @@ def _teach(
             continue
         _free(network, phase.exercises[name].learns)
         samples = order.folder / "samples"
-        clips = order.open_clips(phase.size) if name not in ("text_encoder", "layout") else None
+        clips = None if name in _SCENES_ALONE else order.open_clips(phase.size)
         ground = Ground(order.curriculum, phase, name, samples, clips, order.workers)
         task, course = make(ground, network), order.course(name, phase)
         with _quick_attention(order.spread):
@@ -108,7 +130,7 @@ def _teach(
     kept = order.folder / f"{name}.pt"
     if kept.exists():
         network.load_state_dict(read_state(kept, order.spread.device)["average"])
-    elif name not in ("layout", "decoder", "upscaler"):  # clips can be made without them
+    elif name not in _SPARED:
         log.warning("%s has no exercise in these phases and stays untrained", name)
     return network.requires_grad_(False).eval()
 

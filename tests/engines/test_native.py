@@ -12,6 +12,7 @@ from aiprod_studio.hardware.plan import choose_plan
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
 from aiprod_studio.models.layout import LayoutConfig, LayoutPlanner
+from aiprod_studio.models.sketches import Sketcher, SketcherConfig
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
 from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
@@ -60,8 +61,9 @@ def test_frames_are_made_larger_by_the_bundle_s_own_network_where_it_has_one() -
 def laid_out(seed: int = 0) -> Networks:
     """Return tiny networks whose backbone reads a layout of at most five frames."""
     torch.manual_seed(seed)
-    backbone = Backbone(BackboneConfig(8, 4, 16, 32, 2, 1, 0.0, True))
+    backbone = Backbone(BackboneConfig(8, 4, 16, 32, 2, 1, 0.0, True, 6))
     planner = LayoutPlanner(LayoutConfig(5, 8.0, 16, 3, 8, 32, 2, 1))
+    sketcher = Sketcher(SketcherConfig(16, (0, 1, 2), 1, 8, 12))
     for network in (backbone, planner):
         for parameter in network.parameters():
             if not parameter.any():
@@ -72,6 +74,7 @@ def laid_out(seed: int = 0) -> Networks:
         AudioVAE(AudioVAEConfig(4, 16, 1)),
         TextEncoder(TextEncoderConfig(16, 16, 1, 2, 3, 32, 20)),
         layout=planner.eval(),
+        sketcher=sketcher.eval(),
     )
 
 
@@ -95,10 +98,12 @@ def test_a_clip_is_laid_out_by_its_own_seed_unless_pictures_or_its_length_forbid
         return [one.video for one in found]
 
     bare = dataclasses.replace(networks, layout=None)
+    blank = dataclasses.replace(networks, sketcher=None)
     picture: Given = {"first": torch.randn(1, 8, 1, 2, 3)}
     [laid], [unlaid] = denoise(networks, 5, {}), denoise(bare, 5, {})
     assert laid.shape == (1, 8, 2, 2, 3)
     assert not torch.allclose(laid, unlaid)
+    assert not torch.allclose(laid, denoise(blank, 5, {})[0])
     torch.testing.assert_close(denoise(networks, 5, picture), denoise(bare, 5, picture))
     torch.testing.assert_close(denoise(networks, 9, {}), denoise(bare, 9, {}))
     together = denoise(networks, 5, {}, 4, 5)

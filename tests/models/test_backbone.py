@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
-from aiprod_studio.models.layout import CELL_FEATURES, SOUND_FEATURES
+from aiprod_studio.models.layout import CELL_FEATURES, SOUND_FEATURES, Layout
+from aiprod_studio.models.sketches import ANIMATIC_FEATURES
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_window_knows_where_in_the_frame_it_lies(backbone):
 
 def test_a_layout_is_read_by_picture_and_sound_and_nothing_is_like_none():
     torch.manual_seed(0)
-    network = Backbone(BackboneConfig(8, 4, 16, 32, 2, 1, 0.0, True)).eval()
+    network = Backbone(BackboneConfig(8, 4, 16, 32, 2, 1, 0.0, True, 6)).eval()
     for parameter in network.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)
@@ -77,10 +78,13 @@ def test_a_layout_is_read_by_picture_and_sound_and_nothing_is_like_none():
         with torch.no_grad():
             return network(video, audio, times, words, 8.0, None, layout)
 
-    bare, nothing = denoise(None), denoise((0 * cells, 0 * sounds))
-    seen, heard = denoise((cells, 0 * sounds)), denoise((0 * cells, sounds))
+    drawn = torch.randn(1, 2, 2, 3, ANIMATIC_FEATURES)
+    bare, nothing = denoise(None), denoise(Layout(0 * cells, 0 * sounds))
+    seen, heard = denoise(Layout(cells, 0 * sounds)), denoise(Layout(0 * cells, sounds))
+    sketched = denoise(Layout(0 * cells, 0 * sounds, drawn))
     for one, other in zip(bare, nothing, strict=True):
         torch.testing.assert_close(one, other)
     assert not torch.allclose(bare[0], seen[0])
     assert not torch.allclose(bare[1], heard[1])
-    assert denoise((cells, sounds[:, :0]), None)[1] is None
+    assert not torch.allclose(bare[0], sketched[0])
+    assert denoise(Layout(cells, sounds[:, :0], drawn), None)[1] is None

@@ -23,6 +23,10 @@ width = 32
 heads = 2
 layers = 1
 
+[changes.sketcher]
+size = 8
+width = 16
+
 [changes.audio_vae]
 latent_channels = 4
 width = 16
@@ -61,14 +65,20 @@ steps = 2
 share = 0.1
 batch = 8
 rate = 1e-3
-whole_world = true
+whole_world = 1.0
 
 [phases.layout]
 steps = 2
 share = 0.1
 batch = 8
 rate = 1e-3
-whole_world = true
+whole_world = 1.0
+
+[phases.sketcher]
+steps = 2
+share = 0.1
+batch = 8
+rate = 1e-3
 
 [phases.audio_vae]
 steps = 2

@@ -25,9 +25,8 @@ def test_a_cover_grows_by_what_is_drawn():
     draw_figure(frames, cover, artwork, pose(x=0.3, tall=0.2))
     once = cover.sum().item()
     draw_figure(frames, cover, artwork, pose(x=0.7, tall=0.2))
-    draw_figure(frames, None, artwork, pose(tall=0.4))
     assert abs(cover.sum().item() - 2 * once) < 1
-    assert (frames[0, 0] > 0.5).sum() > 3 * once
+    assert abs((frames[0, 0] > 0.5).sum().item() - 2 * once) < 0.2 * once
     draw_figure(frames, cover, artwork, pose(x=9.0))
     assert abs(cover.sum().item() - 2 * once) < 1
 

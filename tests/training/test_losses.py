@@ -4,6 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.sketches import ANIMATIC_FEATURES
 from aiprod_studio.models.upscaler import FACTOR, Upscaler, UpscalerConfig
 from aiprod_studio.training.curriculum import Phase
 from aiprod_studio.training.data import seeded
@@ -15,6 +17,7 @@ from aiprod_studio.training.losses import (
     fit_latent_scale,
     lay_out,
     peak_ratio,
+    start_from_animatics,
     start_from_components,
     start_from_least_squares,
 )
@@ -25,6 +28,7 @@ from aiprod_studio.training.tasks import (
     audio_task,
     backbone_task,
     layout_task,
+    sketch_task,
     text_task,
     video_task,
 )
@@ -91,20 +95,46 @@ def test_the_layout_planner_learns(networks, ground):
     assert learns(layout_task(ground("layout"), networks.layout, teachers))
 
 
+def test_the_sketcher_learns(networks, ground):
+    teachers = Teachers(networks.video_vae, networks.audio_vae, networks.text_encoder)
+    assert learns(sketch_task(ground("sketcher"), networks.sketcher, teachers))
+
+
+def test_animatics_are_read_by_their_components():
+    torch.manual_seed(1)
+    backbone = Backbone(BackboneConfig(8, 4, 16, 32, 2, 1, 0.0, True, 6))
+    few = torch.randn(4, ANIMATIC_FEATURES) * torch.tensor([9.0, 5.0, 2.0, 0.1]).view(4, 1)
+    animatic = (torch.randn(3, 2, 4, 4, 4) @ few) * (torch.rand(3, 2, 4, 4, 1) < 0.5)
+    start_from_animatics(backbone, animatic)
+    axes = backbone.animatic.weight / backbone.animatic.weight.norm(dim=1, keepdim=True)
+    told = animatic @ axes.T @ axes
+    assert (told - animatic).norm() < 0.01 * animatic.norm()
+    rows = animatic.flatten(0, 3)
+    size = (rows[rows.any(dim=1)] @ backbone.animatic.weight.T).square().mean(dim=0).sqrt()
+    assert size[0] > size[1] > size[2] > size[3]
+    assert size[1] / size[0] > 0.7, "what is fainter is raised"
+
+
 def test_a_layout_is_cut_as_the_latents_are_and_untold_where_it_is_not_laid():
     scenes = make_scenes(2, SceneSize(5, 64, 64), seeded(4))
     rows = {"tracks": scenes.tracks, "laid": torch.tensor([True, False])}
     whole = rows | {"video": torch.zeros(2, 4, 2, 4, 4), "audio": torch.zeros(2, 4, 8)}
-    cells, sounds = lay_out(whole, 8.0)
+    whole["sketches"] = rows["sketches"] = torch.rand(2, 3, 4, 8, 8)
+    laid = lay_out(whole, 8.0)
+    cells, sounds = laid.cells, laid.sounds
     assert cells.shape[:4] == (2, 2, 4, 4)
     assert sounds.shape[:2] == (2, 8)
-    assert cells[0].any()
-    assert not cells[1].any()
+    for each in (cells, laid.animatic):
+        assert each[0].any()
+        assert not each[1].any()
     assert not sounds[1].any()
     window = torch.tensor([[1, 2, 4, 4]] * 2)
-    part, none = lay_out(rows | {"video": torch.zeros(2, 4, 2, 2, 2), "window": window}, 8.0)
-    assert torch.equal(part, cells[:, :, 1:3, 2:4])
-    assert none.shape[1] == 0
+    part = lay_out(rows | {"video": torch.zeros(2, 4, 2, 2, 2), "window": window}, 8.0)
+    assert torch.equal(part.cells, cells[:, :, 1:3, 2:4])
+    assert torch.equal(part.animatic, laid.animatic[:, :, 1:3, 2:4])
+    assert part.sounds.shape[1] == 0
+    del whole["sketches"]
+    assert lay_out(whole, 8.0).animatic is None
     assert lay_out({"video": whole["video"]}, 8.0) is None
 
 

@@ -89,8 +89,11 @@ def test_two_subjects_are_drawn_where_there_are_two():
     scenes = make_scenes(24, SceneSize(1, 64, 64), dice, Lesson(relations=()))
     assert scenes.video.shape == (24, 3, 1, 64, 64)
     alone = scenes.labels["relations"] == 0
+    shown = torch.cat([scenes.surface[:, :, 0], torch.ones(24, 1, 4, 4)], dim=1)
+    first = (shown[:, :2].abs().amax(dim=1) < 1).float().mean(dim=(1, 2))
+    assert first[alone].mean() > 1.3 * first[~alone].mean(), "there must be room for both"
     size = scenes.subject.mean(dim=(1, 2, 3))
-    assert size[alone].mean() > 1.3 * size[~alone].mean()
+    assert size[~alone].mean() > 0.8 * size[alone].mean(), "the other one is covered, too"
 
 
 def test_half_of_the_sizes_and_counts_are_usual():

@@ -18,6 +18,7 @@ from aiprod_studio.training.tasks import (
     backbone_task,
     decoder_task,
     layout_task,
+    sketch_task,
     text_task,
     video_task,
 )
@@ -32,7 +33,9 @@ def networks(tiny):
 @pytest.fixture
 def tasks(tiny, networks, tmp_path):
     """Return a function that makes all tasks, of scenes or of clips."""
-    teachers = Teachers(networks.video_vae, networks.audio_vae, networks.text_encoder)
+    teachers = Teachers(
+        networks.video_vae, networks.audio_vae, networks.text_encoder, networks.sketcher
+    )
 
     def make(clips=None):
         def ground(name):
@@ -41,6 +44,7 @@ def tasks(tiny, networks, tmp_path):
         return {
             "text_encoder": text_task(ground("text_encoder"), networks.text_encoder),
             "layout": layout_task(ground("layout"), networks.layout, teachers),
+            "sketcher": sketch_task(ground("sketcher"), networks.sketcher, teachers),
             "audio_vae": audio_task(ground("audio_vae"), networks.audio_vae),
             "video_vae": video_task(ground("video_vae"), networks.video_vae),
             "backbone": backbone_task(ground("backbone"), Pupil(networks.backbone), teachers),

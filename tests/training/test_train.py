@@ -28,6 +28,8 @@ def test_all_networks_are_trained_phase_by_phase_and_resumed(words, tmp_path, ca
     assert networks.upscaler.config.blocks == 1
     assert networks.layout is not None
     assert networks.layout.config.text_width == 32
+    assert networks.sketcher is not None
+    assert networks.sketcher.config.figures == (0, 8, 11)
     first = torch.load(folder / "backbone.pt", weights_only=True)
     assert (first["phase"], first["step"]) == (1, 4)
     scale = torch.load(folder / "video_vae.scale.pt", weights_only=True)
@@ -42,7 +44,7 @@ def test_all_networks_are_trained_phase_by_phase_and_resumed(words, tmp_path, ca
     notes = [json.loads(row) for row in (folder / "backbone.jsonl").read_text().splitlines()]
     assert {note["phase"] for note in notes} == {1, 2}
     page = (folder / "training.html").read_text(encoding="utf-8")
-    assert page.count("<td>done</td>") == 8
+    assert page.count("<td>done</td>") == 9
     assert "data:image/webp" in page
 
 
