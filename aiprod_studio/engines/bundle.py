@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from aiprod_studio.engines.packing import (
-    from_eight_bits,
-    from_four_bits,
-    to_eight_bits,
-    to_four_bits,
-)
+from aiprod_studio.engines.packing import deflate, from_steps, inflate, to_steps
 from aiprod_studio.engines.tensors import write_tensors
 from aiprod_studio.errors import ModelUnavailable
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
@@ -33,8 +29,11 @@ from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 
 FORMAT = "aiprod-v2"
 LICENCE = "Apache-2.0"
-_SCALE = ".scale_of_rows"  # or of their groups, where they are in 4 bits
-_EIGHT_BIT = ("backbone", "text_encoder", "layout", "sketcher")
+_SCALE = ".scale_of_rows"
+# The parts whose matrices are stored in steps, and how many to a row's largest value.
+_STEPS = {"backbone": 127, "text_encoder": 127, "layout": 63, "sketcher": 127}
+_STEPS_MOVED = 9  # of matrices that are told by how they differ
+_SINCE = "since"
 _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "backbone": (Backbone, BackboneConfig),
     "video_vae": (VideoVAE, VideoVAEConfig),
@@ -66,12 +65,12 @@ def save_bundle(
     weights: str = "",
     since: Networks | None = None,
 ) -> None:
-    """Write the networks, or some `parts` of them, small: weight matrices of `_EIGHT_BIT` parts as
-    int8 with a scale per row, all else as 16-bit floats; raises as `write_tensors` does.
+    """Write the networks, or some `parts` of them, small: weight matrices of the parts in `_STEPS`
+    so, all else as 16-bit floats; raises as `write_tensors` does.
 
     Of a part that stands in for another, only the weights need to be there that differ: those whose
-    name the regular expression `weights` finds. Those that the bundle beside which it will lie has
-    as well, read `since` as networks, may be told by how they differ: matrices in 4 bits.
+    name the regular expression `weights` finds. Matrices that the bundle beside which it will lie
+    has as well, read `since` as networks, may be told by how they differ, in few steps.
     """
     tensors = {}
     configs = {}
@@ -85,14 +84,17 @@ def save_bundle(
         for name, value in network.state_dict().items():
             if not re.search(weights, name):
                 continue
-            if value.ndim > 1 and (name in known or part in _EIGHT_BIT):
-                moved = name in known
-                packed = to_four_bits(value - known[name]) if moved else to_eight_bits(value)
-                tensors[f"{part}.{name}"], tensors[f"{part}.{name}{_SCALE}"] = packed
+            moved = name in known
+            if value.ndim > 1 and (moved or part in _STEPS):
+                off = value - known[name] if moved else value
+                steps, scale = to_steps(off, _STEPS_MOVED if moved else _STEPS[part])
+                tensors[f"{part}.{name}"], tensors[f"{part}.{name}{_SCALE}"] = deflate(steps), scale
             else:
                 tensors[f"{part}.{name}"] = value.half()
     config = json.dumps(configs, ensure_ascii=False)
     header = {"format": FORMAT, "licence": LICENCE, "config": config}
+    if since is not None:
+        header[_SINCE] = "the bundle beside"
     write_tensors(path, tensors, header)
 
 
@@ -126,23 +128,27 @@ class _File:
                 )
             self.configs: dict[str, dict[str, Any]] = json.loads(header["config"])
             self.names = frozenset(self.tensors.keys())
+            self.differs = _SINCE in header
 
     def read(self, name: str, shape: Sequence[int], whole: _File) -> torch.Tensor:
-        """Return a stored tensor as float32; what is in 4 bits is added to the `whole` bundle's."""
+        """Return a stored tensor as float32; what tells a difference is added to the `whole`'s."""
         with self._told():
             stored: torch.Tensor = self.tensors.get_tensor(name)
-            if stored.dtype not in (torch.int8, torch.uint8):
+            if name + _SCALE not in self.names:
                 return stored.float()
             scale: torch.Tensor = self.tensors.get_tensor(name + _SCALE)
-        if stored.dtype == torch.int8:
-            return from_eight_bits(stored, scale)
-        return whole.read(name, shape, whole) + from_four_bits(stored, scale, shape)
+            if stored.dtype == torch.uint8:
+                stored = inflate(stored).view(tuple(shape)).to(scale.device)
+        value = from_steps(stored, scale)
+        if self.differs and name in whole.names:
+            value += whole.read(name, shape, whole)
+        return value
 
     @contextmanager
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, zlib.error) as error:
             raise ModelUnavailable(
                 f"The weights in {self.path} cannot be read ({error}). Install the studio again, "
                 "or choose another engine."

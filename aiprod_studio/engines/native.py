@@ -172,13 +172,14 @@ class NativeParts(Batching):
             return None
         noise = _noise(dice, planner.config.frames, TRACKS, device=self.device)
 
-        def predict(tracks: Tensor, t: float) -> Tensor:
-            times = torch.full((len(tracks), 1), t, device=self.device)
-            clean: Tensor = planner(tracks, times, text.features)
+        def predict(waves: Tensor, t: float) -> Tensor:
+            times = torch.full((len(waves), 1), t, device=self.device)
+            clean: Tensor = planner(waves, times, text.features)
             return clean
 
         with torch.inference_mode():
-            tracks = sample_multistep(predict, noise, shifted(_LAYOUT_STEPS))[:, :frames]
+            waves = sample_multistep(predict, noise, shifted(_LAYOUT_STEPS))
+            tracks = planner.from_waves(waves)[:, :frames]
             grid, drawn = (cells[0], cells[1]), None
             if sketcher is not None:
                 drawn = lay_sketches(tracks, sketcher(text.features), grid)

@@ -6,7 +6,7 @@ ground is then decided once, for picture and sound alike (grounded generation, a
 VideoDirectorGPT, 2023, and Ma et al., TrailBlazer, 2023).
 
 Tracks are `[B, T, TRACKS]`, a row for each frame, every number of about unit scale: for each of
-`SLOTS` figures of `_FIGURE`, then the camera's pan, tilt and zoom, then how near a landing is, at
+`SLOTS` figures of `FIGURE`, then the camera's pan, tilt and zoom, then how near a landing is, at
 the frame and half a frame later. The first `ALIKE` figures are of one kind, then comes another
 subject, then a third.
 """
@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 ALIKE = 3
 SLOTS = ALIKE + 2
-_FIGURE = ("there", "x", "y", "tall", "slim", "cos", "sin", "side")
-_VIEW = 3 + 2
-TRACKS = SLOTS * len(_FIGURE) + _VIEW
+FIGURE = ("there", "x", "y", "tall", "slim", "cos", "sin", "side")
+VIEW = 3 + 2
+TRACKS = SLOTS * len(FIGURE) + VIEW
 GROUP = 4  # frames of a latent; the first latent has one
 
 _POINT = 11
@@ -34,7 +34,7 @@ SOUND_FEATURES = 4
 _EDGE, _REACH, _NOWHERE = 8.0, 1.5, 99.0
 # What makes them numbers of about unit scale; what moves little, but is seen, is enlarged.
 _PLACE, _SIZE, _SLIM, _TURN, _CAMERA = 6.0, 3.0, 8.0, 2.0, 8.0
-_WAVES = 64
+_MARKS = 64
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def write_tracks(figures: Figures, camera: Tensor, landing: Tensor) -> Tensor:
 
 def read_tracks(tracks: Tensor) -> tuple[Figures, Tensor, Tensor]:
     """Return the figures, the camera `[B, T, 3]` and the landings `[B, T, 2]` of tracks."""
-    rows, camera, landing = torch.split(tracks, [SLOTS * len(_FIGURE), 3, 2], dim=-1)
-    shape = (*rows.shape[:2], SLOTS, len(_FIGURE))
+    rows, camera, landing = torch.split(tracks, [SLOTS * len(FIGURE), 3, 2], dim=-1)
+    shape = (*rows.shape[:2], SLOTS, len(FIGURE))
     there, x, y, tall, slim, cos, sin, side = rows.reshape(shape).unbind(-1)
     figures = Figures(
         there=(there.mean(dim=1, keepdim=True) > 0).to(x).expand_as(x),
@@ -232,42 +232,66 @@ class LayoutPlanner(nn.Module):
     """The denoiser of tracks; it predicts the clean ones.
 
     A figure's whole way through the clip is one token, and one is the view's: camera and landings.
+    Ways are told as waves, cosines of rising frequency, all at unit scale: so noise hides a shake
+    as it hides a walk across the frame, and who stands still does not tremble by what is left.
     """
+
+    scale: Tensor
 
     def __init__(self, config: LayoutConfig) -> None:
         super().__init__()
         self.config = config
-        width, figure, view = config.width, config.frames * len(_FIGURE), config.frames * _VIEW
+        width, figure, view = config.width, config.frames * len(FIGURE), config.frames * VIEW
         self.read = nn.Linear(config.text_width, config.heard)
         self.understand = nn.Linear(config.registers * config.heard, width)
-        self.time = nn.Linear(_WAVES, width)
+        self.time = nn.Linear(_MARKS, width)
         self.figure_in, self.view_in = nn.Linear(figure, width), nn.Linear(view, width)
         self.slots = nn.Parameter(torch.empty(SLOTS + 1, width).uniform_(-1, 1))
         self.blocks = nn.ModuleList(Block(width, config.heads) for _ in range(config.layers))
         self.norm = nn.LayerNorm(width)
+        self.register_buffer("scale", torch.ones(config.frames * TRACKS))
         self.figure_out, self.view_out = nn.Linear(width, figure), nn.Linear(width, view)
 
-    def forward(self, tracks: Tensor, times: Tensor, features: Tensor) -> Tensor:
-        """Return the clean tracks that noisy ones `[B, frames, TRACKS]` hide.
+    def to_waves(self, tracks: Tensor) -> Tensor:
+        """Return tracks `[B, frames, TRACKS]` as waves of the same shape, the slowest first."""
+        waves = _cosines(self.config.frames, tracks.device) @ tracks
+        return waves / self.scale.view(-1, TRACKS)
+
+    def from_waves(self, waves: Tensor) -> Tensor:
+        """Return the tracks that waves tell."""
+        cosines = _cosines(self.config.frames, waves.device)
+        tracks: Tensor = cosines.T @ (waves * self.scale.view(-1, TRACKS))
+        return tracks
+
+    def forward(self, waves: Tensor, times: Tensor, features: Tensor) -> Tensor:
+        """Return the clean waves that noisy ones `[B, frames, TRACKS]` hide.
 
         `times` `[B, 1]` are in 0 (clean) … 1 (noise), `features` the text encoder's `[B, R, D]`.
         """
-        B, T, _ = tracks.shape
-        figures, view = torch.split(tracks, [SLOTS * len(_FIGURE), _VIEW], dim=-1)
+        B, T, _ = waves.shape
+        figures, view = torch.split(waves, [SLOTS * len(FIGURE), VIEW], dim=-1)
         figures = figures.reshape(B, T, SLOTS, -1).transpose(1, 2).flatten(2)
         tokens = [self.figure_in(figures), self.view_in(view.flatten(1)).unsqueeze(1)]
         x = torch.cat(tokens, dim=1) + self.slots
         wanted = self.understand(self.read(features).flatten(1))
-        wanted = F.silu(wanted + self.time(_waves(times[:, 0] * 1000)))
+        wanted = F.silu(wanted + self.time(_marks(times[:, 0] * 1000)))
         for block in self.blocks:
             x = block(x, wanted)
         x = self.norm(x)
         figures = self.figure_out(x[:, :SLOTS]).view(B, SLOTS, T, -1).transpose(1, 2).flatten(2)
-        return torch.cat([figures, self.view_out(x[:, SLOTS]).view(B, T, _VIEW)], dim=-1)
+        return torch.cat([figures, self.view_out(x[:, SLOTS]).view(B, T, VIEW)], dim=-1)
 
 
-def _waves(values: Tensor) -> Tensor:
-    """Return sines and cosines of `[B]` at many rates: `[B, _WAVES]`."""
-    rates = torch.exp(torch.arange(_WAVES // 2, device=values.device) * (-9.2 / (_WAVES // 2)))
+def _cosines(frames: int, device: torch.device) -> Tensor:
+    """Return the discrete cosine transform of so many frames, an orthogonal matrix."""
+    at = torch.arange(frames, device=device)
+    rows: Tensor = torch.cos(math.pi / frames * at.view(-1, 1) * (at + 0.5)) * (2 / frames) ** 0.5
+    rows[0] /= 2**0.5
+    return rows
+
+
+def _marks(values: Tensor) -> Tensor:
+    """Return sines and cosines of `[B]` at many rates: `[B, _MARKS]`."""
+    rates = torch.exp(torch.arange(_MARKS // 2, device=values.device) * (-9.2 / (_MARKS // 2)))
     turns = values.float().unsqueeze(-1) * rates
     return torch.cat([torch.sin(turns), torch.cos(turns)], dim=-1)

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, AudioVAE
 from aiprod_studio.models.backbone import Backbone
-from aiprod_studio.models.layout import Layout, LayoutPlanner, lay_cells, lay_sounds
+from aiprod_studio.models.layout import (
+    FIGURE,
+    VIEW,
+    Layout,
+    LayoutPlanner,
+    lay_cells,
+    lay_sounds,
+)
 from aiprod_studio.models.sketches import Sketcher, lay_sketches
 from aiprod_studio.models.text_encoder import TextEncoder
 from aiprod_studio.models.tokens import PADDING
@@ -27,10 +34,10 @@ KL_WEIGHT = 2e-4
 SUBJECT_SHARE = 3.0
 SURFACE_WEIGHT = 0.5
 AUDIO_WEIGHT = 0.2
-SHAKEN_WEIGHT = 4.0
 CHANGE_WEIGHT = 0.5  # of errors that change from latent to latent, which flicker
 OCTAVES = 200.0
 SUDDEN_WEIGHT = 2.0
+LEAST_WAVE = 0.02  # of tracks, whose noise else would be raised by what hardly ever happens
 FAINT = 0.1  # components of animatics weaker than this share of the strongest stay weaker
 NEAR = 0.25  # how noisy encoded latents are for the decoder, times t
 SAID = "said/"
@@ -267,16 +274,13 @@ def lay_out(rows: Rows, fps: float) -> Layout | None:
 
 
 def layout_loss(planner: LayoutPlanner, rows: Rows) -> Tensor:
-    """Return the rectified-flow loss of the clean tracks that the planner predicts.
+    """Return the rectified-flow loss of the clean waves that the planner predicts.
 
-    An error that changes from frame to frame counts more: what moves little is a motion too. Rows:
-    `tracks` `[B, T, TRACKS]`, `noise` like them, `times` `[B, 1]` and `features` `[B, R, D]`.
+    Rows: `tracks` `[B, T, TRACKS]`, `noise` like them, `times` `[B, 1]` and `features` `[B, R, D]`.
     """
-    t = rows["times"]
-    noisy = torch.lerp(rows["tracks"], rows["noise"], t.unsqueeze(2).expand_as(rows["tracks"]))
-    off = planner(noisy, t, rows["features"]) - rows["tracks"]
-    error = off.square().mean(dim=(1, 2))
-    error = error + SHAKEN_WEIGHT * off.diff(dim=1).square().mean(dim=(1, 2))
+    t, waves = rows["times"], planner.to_waves(rows["tracks"])
+    noisy = torch.lerp(waves, rows["noise"], t.unsqueeze(2).expand_as(waves))
+    error = (planner(noisy, t, rows["features"]) - waves).square().mean(dim=(1, 2))
     loss: Tensor = (error / t[:, 0].clamp(min=0.1)).mean()
     return loss
 
@@ -354,6 +358,17 @@ def fit_latent_scale(vae: VideoVAE, batches: list[Tensor]) -> None:
     share = share / share.square().mean().sqrt()
     vae.mean.copy_(latents.mean(dim=1))
     vae.deviation.copy_(spread / share)
+
+
+def fit_track_scale(planner: LayoutPlanner, tracks: Tensor) -> None:
+    """Measure how large the waves of tracks `[B, T, TRACKS]` are, where there are figures."""
+    planner.scale.fill_(1)
+    waves = planner.to_waves(tracks)
+    there = waves[:, :1, : -VIEW : len(FIGURE)] > 0
+    there = there.repeat_interleave(len(FIGURE), dim=2)
+    there = torch.cat([there, torch.ones_like(waves[:, :1, -VIEW:]) > 0], dim=2)
+    size = (waves.square() * there).sum(dim=0) / there.sum(dim=0).clamp(min=1)
+    planner.scale.copy_(size.sqrt().clamp(min=LEAST_WAVE).flatten())
 
 
 def fit_audio_scale(vae: AudioVAE, audio: Tensor) -> None:

@@ -8,18 +8,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from aiprod_studio.models.audio_vae import AudioVAE
+from aiprod_studio.models.layout import LayoutPlanner
 from aiprod_studio.models.sketches import lay_sketches
 from aiprod_studio.models.video_vae import SPACE_FACTOR, VideoVAE
 from aiprod_studio.training.checkpoints import read_state, write_state
 from aiprod_studio.training.clips import digest
 from aiprod_studio.training.data import Rows, seeded
-from aiprod_studio.training.losses import fit_audio_scale, fit_latent_scale
+from aiprod_studio.training.losses import fit_audio_scale, fit_latent_scale, fit_track_scale
 from aiprod_studio.training.order import Order
 from aiprod_studio.training.scenes import EVERYTHING, draw_labels, make_scenes
-from aiprod_studio.training.stage import set_stage, track
+from aiprod_studio.training.stage import SceneSize, set_stage, track
 from aiprod_studio.training.teachers import Teachers
 
 _FRAMES = 9
@@ -53,12 +55,28 @@ def some_video(order: Order, number: int, frames: int) -> Tensor:
 def some_animatics(order: Order, teachers: Teachers) -> Tensor:
     """Return what animatics show in the cells of scenes `[B, T, h, w, ANIMATIC_FEATURES]`."""
     size = order.curriculum.phases[0].size
-    dice = seeded(order.curriculum.seed, "some", "animatics")
-    labels = draw_labels(64, dice, EVERYTHING)
-    tracks = track(set_stage(labels, size, dice), labels, size)
+    labels, tracks, dice = _some_tracks(order, 64, size)
     features = teachers.tell(labels, dice).features
     sketches = teachers.sketched({"tracks": tracks, "features": features})["sketches"]
     return lay_sketches(tracks, sketches, (size.height // SPACE_FACTOR, size.width // SPACE_FACTOR))
+
+
+def fix_track_scale(order: Order, planner: LayoutPlanner) -> None:
+    """Give a planner that has not learnt anything yet the scale of its waves."""
+    if (order.folder / "layout.pt").exists():
+        return
+    config, size = planner.config, order.curriculum.phases[0].size
+    size = dataclasses.replace(size, frames=config.frames, fps=config.fps)
+    fit_track_scale(planner, _some_tracks(order, 1024, size)[1])
+
+
+def _some_tracks(
+    order: Order, batch: int, size: SceneSize
+) -> tuple[dict[str, Tensor], Tensor, torch.Generator]:
+    """Return labels and tracks of scenes of the whole world, and the dice that they have left."""
+    dice = seeded(order.curriculum.seed, "some", "tracks")
+    labels = draw_labels(batch, dice, EVERYTHING)
+    return labels, track(set_stage(labels, size, dice), labels, size), dice
 
 
 def _some(order: Order, batch: int, name: str, frames: int, small: bool = False) -> Rows:

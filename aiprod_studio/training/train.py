@@ -35,6 +35,7 @@ from aiprod_studio.training.page import NAME as PAGE
 from aiprod_studio.training.page import read_progress, write_page
 from aiprod_studio.training.scales import (
     fix_audio_scale,
+    fix_track_scale,
     fix_video_scale,
     some_animatics,
     some_video,
@@ -74,6 +75,7 @@ def train(order: Order) -> Path:
     assert networks.sketcher is not None
     teachers = Teachers(networks.video_vae, networks.audio_vae, text_encoder)  # taught in place
     torch.manual_seed(0)
+    fix_track_scale(order, networks.layout)
     planner = _teach(order, "layout", networks.layout, lambda g, p: layout_task(g, p, teachers))
     drawing = networks.sketcher
     sketcher = _teach(order, "sketcher", drawing, lambda g, s: sketch_task(g, s, teachers))

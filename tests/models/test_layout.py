@@ -117,3 +117,17 @@ def test_the_planner_hears_the_prompt_and_the_time():
     assert clean.shape == noisy.shape
     assert not torch.allclose(clean, other)
     assert not torch.allclose(clean, later)
+
+
+def test_waves_say_what_tracks_say_the_slowest_first():
+    torch.manual_seed(0)
+    planner = LayoutPlanner(LayoutConfig(9, 8.0, 16, 7, 8, 32, 2, 1))
+    planner.scale.uniform_(0.5, 2)
+    tracks = torch.randn(2, 9, TRACKS)
+    torch.testing.assert_close(planner.from_waves(planner.to_waves(tracks)), tracks)
+    planner.scale.fill_(1)
+    still, shaken = torch.ones(1, 9, TRACKS), torch.ones(1, 9, TRACKS)
+    shaken[:, ::2] *= -1
+    slow, fast = (planner.to_waves(each)[0].square().mean(dim=1) for each in (still, shaken))
+    assert slow[0] > 8.9 > 1e-6 > slow[1:].sum()
+    assert fast[8] > 7

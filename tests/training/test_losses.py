@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.layout import ALIKE, FIGURE, SLOTS, VIEW
 from aiprod_studio.models.sketches import ANIMATIC_FEATURES
 from aiprod_studio.models.upscaler import FACTOR, Upscaler, UpscalerConfig
 from aiprod_studio.training.curriculum import Phase
@@ -15,15 +16,16 @@ from aiprod_studio.training.losses import (
     audio_vae_loss,
     fit_audio_scale,
     fit_latent_scale,
+    fit_track_scale,
     lay_out,
     peak_ratio,
     start_from_animatics,
     start_from_components,
     start_from_least_squares,
 )
-from aiprod_studio.training.scenes import make_scenes
+from aiprod_studio.training.scenes import EVERYTHING, draw_labels, make_scenes
 from aiprod_studio.training.source import Ground
-from aiprod_studio.training.stage import SceneSize
+from aiprod_studio.training.stage import SceneSize, set_stage, track
 from aiprod_studio.training.tasks import (
     audio_task,
     backbone_task,
@@ -93,6 +95,23 @@ def test_the_audio_vae_learns(networks, ground):
 def test_the_layout_planner_learns(networks, ground):
     teachers = Teachers(networks.video_vae, networks.audio_vae, networks.text_encoder)
     assert learns(layout_task(ground("layout"), networks.layout, teachers))
+
+
+def test_the_waves_of_all_who_are_there_get_unit_scale(networks):
+    size = SceneSize(5, 64, 64)
+    dice = seeded(2)
+    labels = draw_labels(256, dice, EVERYTHING)
+    tracks = track(set_stage(labels, size, dice), labels, size)
+    planner = networks.layout
+    fit_track_scale(planner, tracks)
+    waves = planner.to_waves(tracks)
+    figures = waves[..., : SLOTS * len(FIGURE)].unflatten(2, (SLOTS, -1))
+    there = figures[:, 0, :, 0] > 0
+    for slot in (0, 1, ALIKE):
+        size = figures[there[:, slot], :, slot].square().mean(dim=0).sqrt()
+        assert size.max() < 1.01
+        assert size[:2, 1:4].min() > 0.99, "x, y and how tall they seem, where they are and go"
+    assert (waves[..., -VIEW:].square().mean(dim=0).sqrt() < 1.01).all()
 
 
 def test_the_sketcher_learns(networks, ground):
