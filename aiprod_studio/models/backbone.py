@@ -219,7 +219,7 @@ class Backbone(nn.Module):
         0 (clean) … 1 (noise) `[B, 1]` or one per token `[B, N]` with the video's tokens first,
         `text` the text encoder's features and pooled vector, `fps` frames a second. Where `video`
         is cut from larger frames, `window` `[B, 4]` tells its corner (y, x) in them and their
-        height and width, all in latents. `layout` is of as many cells and sounds.
+        height and width, all in latents. `layout` is told of all these cells and sounds.
         """
         grid = _grid(video, audio, fps)
         places = self.place(_places(grid, video, window))
