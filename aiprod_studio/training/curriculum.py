@@ -184,6 +184,8 @@ def _check_exercise(exercise: Exercise, size: SceneSize, where: str) -> None:
         raise BadRequest(f"{where}: learns is no regular expression ({error}).") from error
     if not 0 <= exercise.windowed <= 1 or (exercise.windowed and not exercise.window):
         raise BadRequest(f"{where}: windowed is a share from 0 to 1 with a window.")
+    if not 0 <= exercise.whole_world <= 1:
+        raise BadRequest(f"{where}: whole_world is a share of the scenes. Use 0 to 1.")
     if not 0 <= exercise.pictures <= 1 or (exercise.pictures and exercise.picture_batch < 1):
         raise BadRequest(f"{where}: pictures is a share from 0 to 1 with a picture_batch.")
 

@@ -38,6 +38,7 @@ def test_a_phase_reviews_what_those_before_it_taught(tiny):
         ('family = "starter"', 'family = "huge"', "Use starter or base"),
         ("pictures = 0.5", "pictures = 2", "from 0 to 1"),
         ("pictures = 0.5", "windowed = 0.5", "a share from 0 to 1 with a window"),
+        ("whole_world = 1.0", "whole_world = 1.5", "whole_world is a share of the scenes"),
         ("pictures = 0.5", "learns = '('", "no regular expression"),
         ("seed = 3", "seed =", "not valid TOML"),
         ("cameras = [", 'sizes = ["giant"]\ncameras = [', "no 'giant' among the sizes"),
