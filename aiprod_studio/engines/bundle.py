@@ -70,7 +70,8 @@ def save_bundle(
 
     Of a part that stands in for another, only the weights need to be there that differ: those whose
     name the regular expression `weights` finds. Matrices that the bundle beside which it will lie
-    has as well, read `since` as networks, may be told by how they differ, in few steps.
+    has as well, read `since` as networks, may be told by how they differ, in few steps, rows beyond
+    its last one whole; of their sizes, too, only those that differ.
     """
     tensors = {}
     configs = {}
@@ -78,15 +79,19 @@ def save_bundle(
         network: nn.Module | None = getattr(networks, part)
         if network is None:
             continue
-        configs[part] = dataclasses.asdict(network.config)  # type: ignore[call-overload]
         before: nn.Module | None = getattr(since, part, None)
         known = before.state_dict() if before is not None else {}
+        told = _sizes(before) if before is not None else {}
+        sizes = _sizes(network).items()
+        configs[part] = {name: v for name, v in sizes if name not in told or told[name] != v}
         for name, value in network.state_dict().items():
             if not re.search(weights, name):
                 continue
             moved = name in known
             if value.ndim > 1 and (moved or part in _STEPS):
-                off = value - known[name] if moved else value
+                off = value.clone()
+                if moved:
+                    off[: len(known[name])] -= known[name]
                 steps, scale = to_steps(off, _STEPS_MOVED if moved else _STEPS[part])
                 tensors[f"{part}.{name}"], tensors[f"{part}.{name}{_SCALE}"] = deflate(steps), scale
             else:
@@ -114,6 +119,12 @@ def load_bundle(path: Path, device: str = "cpu") -> Networks:
     return Networks(**networks)
 
 
+def _sizes(network: nn.Module) -> dict[str, Any]:
+    """Return a network's configuration as JSON holds it."""
+    sizes: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(network.config)))  # type: ignore[call-overload]
+    return sizes
+
+
 class _File:
     """An open file of networks; raises `ModelUnavailable` for what cannot be read of it."""
 
@@ -138,10 +149,11 @@ class _File:
                 return stored.float()
             scale: torch.Tensor = self.tensors.get_tensor(name + _SCALE)
             if stored.dtype == torch.uint8:
-                stored = inflate(stored).view(tuple(shape)).to(scale.device)
+                stored = inflate(stored).view(-1, *shape[1:]).to(scale.device)
         value = from_steps(stored, scale)
         if self.differs and name in whole.names:
-            value += whole.read(name, shape, whole)
+            before = whole.read(name, shape, whole)
+            value[: len(before)] += before
         return value
 
     @contextmanager
@@ -160,11 +172,13 @@ def _build(part: str, files: Sequence[_File]) -> dict[str, Any]:
 
     There is none where no file tells its size.
     """
-    sizes = [file.configs[part] for file in files if part in file.configs]
+    sizes: dict[str, Any] = {}
+    for file in reversed(files):
+        sizes |= file.configs.get(part, {})
     if not sizes:
         return {}
     kind, config_kind = _KINDS[part]
-    frozen = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes[0].items()}
+    frozen = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
     with torch.device("meta"):
         network = kind(config_kind(**frozen))
     weights = {}

@@ -14,6 +14,7 @@ from aiprod_studio.models import tokens as written
 from aiprod_studio.models.tokens import FIRST_CHARACTER, MARK, PADDING, Vocabulary
 
 NAMED = 12.0  # what a row's score gains where the prompt has its name; a sure one has about 16
+AMONG = 0.5  # of it, for one more figure: whether there is one a name does not tell
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,9 @@ class TextEncoderConfig:
     """Sizes, the video terms that are tokens of their own, and the names of each known thing.
 
     `choices` are the rows of the codebook among which each register, from the first on, chooses.
+    What names name stands in the order of these rows, so far as they go; `hints` are names of
+    further ones, by register and row. The registers of `figures` choose one more of what the first
+    one does.
     """
 
     width: int = 192
@@ -33,11 +37,13 @@ class TextEncoderConfig:
     terms: tuple[str, ...] = ()
     choices: tuple[int, ...] = ()
     names: tuple[tuple[str, ...], ...] = ()
+    hints: tuple[tuple[int, int, tuple[str, ...]], ...] = ()
+    figures: tuple[int, ...] = ()
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """The terms and names, as the tokeniser looks them up."""
-        return Vocabulary(self.terms, self.names)
+        return Vocabulary(self.terms, (*self.names, *(words for _, _, words in self.hints)))
 
     @classmethod
     def starter(cls, terms: Sequence[str] = ()) -> TextEncoderConfig:
@@ -95,7 +101,7 @@ class TextEncoder(nn.Module):
         self.config = config
         width = config.width
         self.terms = _embedding(FIRST_CHARACTER, width)
-        self.names = _embedding(1 + len(config.names), width)
+        self.names = _embedding(1 + len(config.names) + len(config.hints), width)
         self.characters = _embedding(2 * config.buckets, width)
         self.positions = _embedding(config.longest, width)
         self.registers = nn.Parameter(torch.empty(config.registers, width).uniform_(-0.87, 0.87))
@@ -109,26 +115,30 @@ class TextEncoder(nn.Module):
         gathered = self.gather(tokens)
         said = []
         rows = torch.split(self.codebook, list(self.config.choices))
-        named = self._named(tokens)
+        named = self.named(tokens)
         for register, row, known in zip(gathered.unbind(1), rows, named, strict=False):
-            scores = register @ row.T / register.shape[-1] ** 0.5 + NAMED * known
+            scores = register @ row.T / register.shape[-1] ** 0.5 + known
             said.append(scores.float().softmax(dim=-1).to(row.dtype) @ row)
         features = torch.cat([*(one.unsqueeze(1) for one in said), gathered[:, len(said) :]], dim=1)
         return features, features.mean(dim=1)
 
-    def _named(self, tokens: Tensor) -> list[Tensor]:
-        """Return for each register with choices which of its rows `[B, rows]` a name names.
+    def named(self, tokens: Tensor) -> list[Tensor]:
+        """Return for each register with choices what names add to its rows' scores `[B, rows]`.
 
-        What can be named stands in the order of the registers; a register's last row, that nothing
-        is said, has no name.
+        A register's last row, that nothing is said, has no name.
         """
-        found = torch.zeros(len(tokens), 1 + len(self.config.names), device=tokens.device)
-        found.scatter_(1, tokens // MARK, 1.0)
-        rows, first = [], 1
-        for choices in self.config.choices:
-            known = found[:, first : first + choices - 1]
+        config = self.config
+        found = torch.zeros(len(tokens), len(self.names.weight), device=tokens.device)
+        found.scatter_(1, tokens // MARK, NAMED)
+        rows, first, end = [], 1, 1 + len(config.names)
+        for choices in config.choices:
+            known = found[:, min(first, end) : min(first + choices - 1, end)]
             rows.append(F.pad(known, (0, choices - known.shape[1])))
             first += choices - 1
+        for thing, (register, row, _) in enumerate(config.hints, end):
+            rows[register][:, row] = found[:, thing]
+        for register in config.figures:
+            rows[register] = AMONG * rows[0]
         return rows
 
     def gather(self, tokens: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
 from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
 from aiprod_studio.settings import settings
-from aiprod_studio.training.concepts import FIGURES, codebook, concept_table, kinds
+from aiprod_studio.training.concepts import FIGURES, codebook, concept_table, concepts_of, kinds
 from aiprod_studio.training.curriculum import Curriculum
-from aiprod_studio.training.lexicon import known_names
+from aiprod_studio.training.lexicon import known_hints, known_names
 
 
 def build_networks(curriculum: Curriculum) -> Networks:
@@ -38,6 +38,11 @@ def build_networks(curriculum: Curriculum) -> Networks:
             getattr(TextEncoderConfig, family)(words),
             choices=tuple(len(concept_table(kind, 1)) for kind in kinds()),
             names=known_names(),
+            hints=tuple(
+                (kinds().index(kind), [one.id for one in concepts_of(kind)].index(concept), words)
+                for (kind, concept), words in known_hints().items()
+            ),
+            figures=tuple(kinds().index(kind) for kind in FIGURES[1:]),
         ),
         "audio_vae": getattr(AudioVAEConfig, family)(),
         "video_vae": getattr(VideoVAEConfig, family)(),

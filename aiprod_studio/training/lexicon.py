@@ -52,6 +52,9 @@ PHRASE_KINDS = ("places", "times", "motions", "cameras", "styles", "weathers")
 NOUN_KINDS = ("sizes", "counts")
 
 _WORD = re.compile(r"\w+")
+_SLOT = re.compile(r"\{\w+\}")
+# Letters of a hint; fewer are a word of many of the languages that are written in cased ones.
+_LEAST, _LEAST_CASED = 2, 3
 
 # Whose phrases a locale without its own borrows; the others borrow English ones.
 _NEAR = {
@@ -183,6 +186,43 @@ def known_names() -> tuple[tuple[str, ...], ...]:
         if len(name) > 1 or not name.isascii():
             groups[concepts.most_common(1)[0][0]].append(name)
     return tuple(tuple(names) for names in groups.values())
+
+
+@cache
+def known_hints() -> dict[tuple[str, str], tuple[str, ...]]:
+    """Return what stands around subjects where a relation, a size or a number is told.
+
+    By kind and concept. Left out are names, what joins any two subjects, what is too short, and
+    what as many languages use for another concept.
+    """
+    told: dict[str, Counter[tuple[str, str]]] = {}
+    joins: set[str] = set()
+    for locale in written_languages():
+        lexicon = load_lexicon(locale)
+        joins.update(_around(lexicon.both))
+        nouns = {kind: lexicon.phrases[kind] for kind in NOUN_KINDS}
+        for kind, table in {"relations": lexicon.relations, **nouns}.items():
+            for concept, templates in table.items():
+                forms = [form for template in templates for form in template.split("|")]
+                for words in sorted({words for form in forms for words in _around(form)}):
+                    told.setdefault(words, Counter())[kind, concept] += 1
+    names = {name for group in known_names() for name in group}
+    hints: dict[tuple[str, str], list[str]] = {}
+    for words, concepts in sorted(told.items()):
+        (meant, most), *others = concepts.most_common()
+        if words not in names | joins and all(count < most for _, count in others):
+            hints.setdefault(meant, []).append(words)
+    return {concept: tuple(words) for concept, words in hints.items()}
+
+
+def _around(template: str) -> set[str]:
+    """Return the longest words around a template's subjects, with and without their marks."""
+    parts = (part.strip(" ,，、،:：×") for part in _SLOT.split(normalise(template)))
+    words = max(parts, key=len)
+    cased = words.isascii() or words[:1].islower()
+    if len(words) < (_LEAST_CASED if cased else _LEAST) or any(map(str.isdigit, words)):
+        return set()
+    return _spellings(words)
 
 
 def _words_between() -> set[str]:

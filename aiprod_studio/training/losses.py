@@ -146,10 +146,12 @@ def _divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 def text_loss(encoder: TextEncoder, rows: Rows) -> Tensor:
     """Return how badly the registers say what captions say, by choice and by distance.
 
-    Rows: `tokens` `[B, L]`, `wanted` registers `[B, R, D]`, and what is said as class numbers
-    `[B]` by kind, in the order of the registers.
+    What names add to the choice counts: it need not be learnt. Rows: `tokens` `[B, L]`, `wanted`
+    registers `[B, R, D]`, and what is said as class numbers `[B]` by kind, in the order of the
+    registers.
     """
     tokens = rows["tokens"]
+    named = encoder.named(tokens)
     longest = int((tokens != PADDING).sum(dim=1).max())
     with lower_precision(tokens):
         features = encoder.gather(tokens[:, : max(1, longest)])
@@ -157,6 +159,7 @@ def text_loss(encoder: TextEncoder, rows: Rows) -> Tensor:
     loss = (features - rows["wanted"]).square().mean()
     for register, name in enumerate(name for name in rows if name.startswith(SAID)):
         scores = read_register(features[:, register], name.removeprefix(SAID))
+        scores = scores + named[register] if register < len(named) else scores
         loss = loss + F.cross_entropy(scores, rows[name] % scores.shape[1])
     total: Tensor = loss
     return total

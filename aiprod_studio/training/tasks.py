@@ -33,6 +33,7 @@ from aiprod_studio.training.data import (
     labels_of,
     take,
 )
+from aiprod_studio.training.lexicon import PHRASE_KINDS
 from aiprod_studio.training.loop import Task
 from aiprod_studio.training.losses import (
     SAID,
@@ -63,11 +64,17 @@ from aiprod_studio.training.teachers import ClipTeachers, Teachers, add_noise
 from aiprod_studio.training.world import ABSENT, load_sprites
 
 SHOWN = 4
-NAMED = 0.6
+NAMED = 0.4
 """The share of captions that are a subject's name alone: there are tens of thousands to learn."""
 
-ALONE = 0.7
+ALONE = 0.5
 """The share of captions that have one subject, whatever the lesson: most prompts do."""
+
+SHORT, UNTOLD = 0.5, 0.8
+"""The share of the others that say little, and how often these leave out each kind of phrase.
+
+Else a relation, a size or a count would hardly ever stand without place, hour and weather.
+"""
 
 UNMARKED = 0.3
 """The share of captions whose names are not marked, as misspelt ones are not."""
@@ -94,9 +101,12 @@ def text_task(ground: Ground, encoder: TextEncoder) -> Task:
         labels["relations"] = torch.where(alone, 0, labels["relations"])
         for kind in ("others", "thirds"):
             labels[kind] = torch.where(alone, ABSENT, labels[kind])
-        named = torch.rand(batch, generator=dice) < NAMED
+        named, short = torch.rand(2, batch, generator=dice) < torch.tensor([[NAMED], [SHORT]])
         for kind in labels.keys() - {"subjects"}:
             labels[kind] = torch.where(named, ABSENT, labels[kind])
+        for kind in PHRASE_KINDS:
+            untold = short & (torch.rand(batch, generator=dice) < UNTOLD)
+            labels[kind] = torch.where(untold, ABSENT, labels[kind])
         chance = random.Random(int(torch.randint(2**31, (1,), generator=dice)))
         captions, said = write_captions(labels, chance)
         for row in range(0, batch, 32):  # the empty prompt says nothing

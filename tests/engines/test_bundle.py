@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 import torch
@@ -109,6 +110,26 @@ def test_weights_beside_the_bundle_may_tell_how_they_differ(networks, tmp_path):
         assert (value - wanted).norm() <= 0.12 * (wanted - before).norm() + 1e-3 * wanted.norm()
     save_bundle(tmp_path / "whole.safetensors", dataclasses.replace(networks, backbone=laid))
     assert beside.stat().st_size < (tmp_path / "whole.safetensors").stat().st_size
+
+
+def test_a_matrix_beside_the_bundle_may_have_more_rows_and_sizes_tell_only_what_is_new(
+    networks, tmp_path
+):
+    path, beside = tmp_path / "tiny.safetensors", tmp_path / "tiny.text_encoder.safetensors"
+    save_bundle(path, networks)
+    since = load_bundle(path)
+    config = dataclasses.replace(networks.text_encoder.config, choices=(3, 4))
+    grown = TextEncoder(config)
+    book = torch.cat([since.text_encoder.codebook, torch.randn(4, config.out_width)])
+    grown.load_state_dict({**since.text_encoder.state_dict(), "codebook": book})
+    other = dataclasses.replace(networks, text_encoder=grown)
+    save_bundle(beside, other, ["text_encoder"], "codebook", since=since)
+    read = load_bundle(path).text_encoder
+    assert read.config == config
+    assert torch.equal(read.codebook[:3], book[:3])
+    assert torch.allclose(read.codebook[3:], book[3:], atol=0.06 * float(book[3:].abs().max()))
+    with safe_open(beside, "pt") as file:
+        assert json.loads(file.metadata()["config"]) == {"text_encoder": {"choices": [3, 4]}}
 
 
 def test_the_starter_is_small_enough_for_the_repository():

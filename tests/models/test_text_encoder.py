@@ -2,7 +2,13 @@ import dataclasses
 
 import torch
 
-from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig, tokenise
+from aiprod_studio.models.text_encoder import (
+    AMONG,
+    NAMED,
+    TextEncoder,
+    TextEncoderConfig,
+    tokenise,
+)
 
 TINY = TextEncoderConfig(
     width=16, out_width=12, layers=1, heads=2, registers=3, buckets=32, longest=20,
@@ -58,3 +64,23 @@ def test_a_name_in_the_prompt_tips_the_scale_for_its_row():
     assert torch.allclose(dog[0], encoder.codebook[0], atol=0.3)
     assert torch.allclose(cat[0, 0], encoder.codebook[1], atol=0.3)
     assert torch.allclose(sea[1], encoder.codebook[3], atol=0.3)
+
+
+def test_hints_name_rows_of_any_register_and_figures_choose_among_what_the_first_one_does():
+    torch.manual_seed(0)
+    config = dataclasses.replace(
+        TINY,
+        choices=(3, 2, 3),
+        names=(("dog", "perro"), ("cat",)),
+        hints=((1, 0, ("huge", "riesig")),),
+        figures=(2,),
+    )
+    encoder = TextEncoder(config).eval()
+    first, second, more = encoder.named(tokenise(["a dog", "riesiger Hund", "dog, cat"], config))
+    assert first.tolist() == [[NAMED, 0, 0], [0, 0, 0], [NAMED, NAMED, 0]]
+    assert second.tolist() == [[0, 0], [NAMED, 0], [0, 0]]
+    assert torch.equal(more, AMONG * first)
+    encoder.codebook.copy_(torch.randn(8, 12))
+    with torch.no_grad():
+        huge = encoder(tokenise(["a huge one"], config))[0]
+    assert torch.allclose(huge[0, 1], encoder.codebook[3], atol=0.3)

@@ -8,6 +8,7 @@ from aiprod_studio.training.lexicon import (
     NOUN_KINDS,
     PHRASE_KINDS,
     SLOTS,
+    known_hints,
     known_names,
     languages,
     load_lexicon,
@@ -140,3 +141,17 @@ def test_names_are_grouped_by_concept_and_common_words_are_left_out():
     assert not {"tre", "dua"} & set(groups["tree"])
     assert all("plage" not in name for name in groups["bee"])
     assert len({name for group in known_names() for name in group}) > 20_000
+
+
+def test_hints_are_what_stands_around_subjects_and_belong_to_one_concept():
+    hints = known_hints()
+    assert {kind for kind, _ in hints} == {"relations", *NOUN_KINDS}
+    assert {"next to", "neben", "à côté de", "рядом с", "के पास"} <= set(
+        hints["relations", "beside"]
+    )
+    assert {"three", "drei", "trois", "三只", "तीन"} <= set(hints["counts", "three"])
+    assert {"huge", "riesiger", "énorme", "огромная"} <= set(hints["sizes", "huge"])
+    words = [each for group in hints.values() for each in group]
+    assert len(words) == len(set(words)) > 1000
+    assert not {"and", "und", "y", "to", "が", "her"} & set(words)
+    assert not {name for group in known_names() for name in group} & set(words)

@@ -9,7 +9,8 @@ from aiprod_studio.media.writer import write_video
 from aiprod_studio.training.clips import ClipFolder, Shelf
 from aiprod_studio.training.data import count, seeded
 from aiprod_studio.training.family import build_networks
-from aiprod_studio.training.losses import Pupil
+from aiprod_studio.training.lexicon import NOUN_KINDS, PHRASE_KINDS
+from aiprod_studio.training.losses import SAID, Pupil
 from aiprod_studio.training.samples import to_frames
 from aiprod_studio.training.scenes import make_scenes
 from aiprod_studio.training.source import Ground
@@ -23,6 +24,7 @@ from aiprod_studio.training.tasks import (
     video_task,
 )
 from aiprod_studio.training.teachers import Teachers
+from aiprod_studio.training.world import ABSENT
 
 
 @pytest.fixture
@@ -81,6 +83,19 @@ def test_a_step_s_batch_depends_on_its_number_alone(tasks):
         assert same(rows, second[name].draw(3)), name
         assert not any(same(rows, held) for held in task.held_out())
         assert count(rows) in (4, 8)
+
+
+def test_some_captions_tell_little_but_a_relation_a_size_or_a_number(tasks):
+    task = tasks()["text_encoder"]
+    rows = [task.draw(step) for step in range(60)]
+    said = {name: torch.cat([each[name] for each in rows]) for name in rows[0] if SAID in name}
+    silent = torch.ones(len(said[SAID + "subjects"]), dtype=torch.bool)
+    for kind in PHRASE_KINDS:
+        silent &= said[SAID + kind] == ABSENT
+    for kind in ("relations", *NOUN_KINDS):
+        told = said[SAID + kind] != ABSENT
+        assert (told & silent).any(), kind
+        assert (told & ~silent).any(), kind
 
 
 def test_some_steps_cut_their_clips_and_the_others_show_as_much_of_fewer(tiny, networks, tmp_path):
