@@ -71,7 +71,7 @@ def save_bundle(
     Of a part that stands in for another, only the weights need to be there that differ: those whose
     name the regular expression `weights` finds. Matrices that the bundle beside which it will lie
     has as well, read `since` as networks, may be told by how they differ, in few steps, rows beyond
-    its last one whole; of their sizes, too, only those that differ.
+    its last one whole; of their sizes, too, only what is new.
     """
     tensors = {}
     configs = {}
@@ -81,9 +81,7 @@ def save_bundle(
             continue
         before: nn.Module | None = getattr(since, part, None)
         known = before.state_dict() if before is not None else {}
-        told = _sizes(before) if before is not None else {}
-        sizes = _sizes(network).items()
-        configs[part] = {name: v for name, v in sizes if name not in told or told[name] != v}
+        configs[part] = _news(_sizes(network), _sizes(before) if before is not None else {})
         for name, value in network.state_dict().items():
             if not re.search(weights, name):
                 continue
@@ -123,6 +121,39 @@ def _sizes(network: nn.Module) -> dict[str, Any]:
     """Return a network's configuration as JSON holds it."""
     sizes: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(network.config)))  # type: ignore[call-overload]
     return sizes
+
+
+def _news(sizes: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
+    """Return the sizes that are not `told` yet; of lists of names that grew, only what came."""
+    return {
+        name: _added(told[name], value) if name in told else value
+        for name, value in sizes.items()
+        if name not in told or told[name] != value
+    }
+
+
+def _added(before: Any, value: Any) -> Any:
+    """Return what stands behind what was there, by row, or the value where it is not rows."""
+    rows = isinstance(before, list) and isinstance(value, list) and len(before) == len(value)
+    pairs = list(enumerate(zip(before, value, strict=True))) if rows else []
+    if not pairs or not all(isinstance(e, list) for _, pair in pairs for e in pair):
+        return value
+    if any(new[: len(old)] != old for _, (old, new) in pairs):
+        return value
+    return {at: new[len(old) :] for at, (old, new) in pairs if new != old}
+
+
+def _joined(sizes: dict[str, Any], news: dict[str, Any]) -> dict[str, Any]:
+    """Return the sizes with the news that `_news` has told of them."""
+    whole = sizes | news
+    for name, came in news.items():
+        if isinstance(came, dict):
+            whole[name] = [[*row, *came.get(str(at), ())] for at, row in enumerate(sizes[name])]
+    return whole
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value
 
 
 class _File:
@@ -174,11 +205,11 @@ def _build(part: str, files: Sequence[_File]) -> dict[str, Any]:
     """
     sizes: dict[str, Any] = {}
     for file in reversed(files):
-        sizes |= file.configs.get(part, {})
+        sizes = _joined(sizes, file.configs.get(part, {}))
     if not sizes:
         return {}
     kind, config_kind = _KINDS[part]
-    frozen = {name: tuple(v) if isinstance(v, list) else v for name, v in sizes.items()}
+    frozen = {name: _freeze(value) for name, value in sizes.items()}
     with torch.device("meta"):
         network = kind(config_kind(**frozen))
     weights = {}

@@ -39,8 +39,10 @@ def build_networks(curriculum: Curriculum) -> Networks:
             choices=tuple(len(concept_table(kind, 1)) for kind in kinds()),
             names=known_names(),
             hints=tuple(
-                (kinds().index(kind), [one.id for one in concepts_of(kind)].index(concept), words)
-                for (kind, concept), words in known_hints().items()
+                sorted(
+                    (kinds().index(kind), [e.id for e in concepts_of(kind)].index(concept), words)
+                    for (kind, concept), words in known_hints().items()
+                )
             ),
             figures=tuple(kinds().index(kind) for kind in FIGURES[1:]),
         ),

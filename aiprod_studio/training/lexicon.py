@@ -51,6 +51,7 @@ SLOTS = ("motion", "place", "time")
 PHRASE_KINDS = ("places", "times", "motions", "cameras", "styles", "weathers")
 NOUN_KINDS = ("sizes", "counts")
 
+_ENDINGS = ((r"([^aeiou])y$", r"\1ies"), (r"(s|x|z|ch|sh)$", r"\1es"), (r"$", "s"))
 _WORD = re.compile(r"\w+")
 _SLOT = re.compile(r"\{\w+\}")
 # Letters of a hint; fewer are a word of many of the languages that are written in cased ones.
@@ -163,6 +164,29 @@ def load_names() -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 @cache
+def plural(name: str) -> str:
+    """Return the plural of a subject's English name; any other word as it is."""
+    if name not in _english():
+        return name
+    irregular = load_lexicon("en").plurals
+    head, of, rest = name.partition(" of ")
+    before, space, noun = head.rpartition(" ")
+    if name in irregular:
+        return irregular[name]
+    if noun in irregular:
+        noun = irregular[noun]
+    else:
+        pattern, ending = next(pair for pair in _ENDINGS if re.search(pair[0], noun))
+        noun = re.sub(pattern, ending, noun, count=1)
+    return before + space + noun + of + rest
+
+
+@cache
+def _english() -> frozenset[str]:
+    return frozenset(word for words in load_names()["en"].values() for word in words)
+
+
+@cache
 def known_names() -> tuple[tuple[str, ...], ...]:
     """Return what all languages call each concept: subjects, then the kinds that phrases name.
 
@@ -175,8 +199,10 @@ def known_names() -> tuple[tuple[str, ...], ...]:
     for kind, concept, phrase in _phrases():
         used.update(_WORD.findall(phrase))
         called.setdefault(phrase, Counter())[kind, concept] += 1
-    for table in load_names().values():
+    for locale, table in load_names().items():
         for subject, names in table.items():
+            if locale == "en":
+                names = (*names, *map(plural, names))
             for name in sorted({each for one in names for each in _spellings(one)} - used):
                 called.setdefault(name, Counter())["subjects", subject] += 1
     kinds = load_world().kinds
@@ -220,9 +246,8 @@ def _around(template: str) -> set[str]:
     parts = (part.strip(" ,，、،:：×") for part in _SLOT.split(normalise(template)))
     words = max(parts, key=len)
     cased = words.isascii() or words[:1].islower()
-    if len(words) < (_LEAST_CASED if cased else _LEAST) or any(map(str.isdigit, words)):
-        return set()
-    return _spellings(words)
+    least = _LEAST_CASED if cased else _LEAST
+    return _spellings(words) if len(words) >= least or words.isdecimal() else set()
 
 
 def _words_between() -> set[str]:

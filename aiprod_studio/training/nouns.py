@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import random
-import re
 from dataclasses import dataclass
 from functools import cache
 
 from aiprod_studio.errors import BadRequest
-from aiprod_studio.training.lexicon import languages, load_lexicon, load_names, nearest_written
+from aiprod_studio.training.lexicon import (
+    languages,
+    load_lexicon,
+    load_names,
+    nearest_written,
+    plural,
+)
 from aiprod_studio.training.world import load_world
-
-_ENDINGS = ((r"([^aeiou])y$", r"\1ies"), (r"(s|x|z|ch|sh)$", r"\1es"), (r"$", "s"))
 
 _CONSONANT = ("uni", "ufo")  # sound as if they began with one
 
@@ -55,29 +58,6 @@ def write_noun(name: Name, size: str, count: str, locale: str, chance: random.Ra
     if count:
         return count.format(name=text)
     return _with_article(text, chance) if locale == "en" else text
-
-
-@cache
-def plural(name: str) -> str:
-    """Return the plural of a subject's English name; any other word as it is."""
-    if name not in _english():
-        return name
-    irregular = load_lexicon("en").plurals
-    head, of, rest = name.partition(" of ")
-    before, space, noun = head.rpartition(" ")
-    if name in irregular:
-        return irregular[name]
-    if noun in irregular:
-        noun = irregular[noun]
-    else:
-        pattern, ending = next(pair for pair in _ENDINGS if re.search(pair[0], noun))
-        noun = re.sub(pattern, ending, noun, count=1)
-    return before + space + noun + of + rest
-
-
-@cache
-def _english() -> frozenset[str]:
-    return frozenset(word for words in load_names()["en"].values() for word in words)
 
 
 def _with_article(name: str, chance: random.Random) -> str:

@@ -18,7 +18,7 @@ from aiprod_studio.settings import settings
 @pytest.fixture
 def networks() -> Networks:
     torch.manual_seed(0)
-    text = TextEncoderConfig(16, 16, 1, 2, 2, 32, 20, ("zoom in",), (3,))
+    text = TextEncoderConfig(16, 16, 1, 2, 2, 32, 20, ("zoom in",), (3,), (("dog",), ("cat",)))
     return Networks(
         Backbone(BackboneConfig(8, 4, 16, 32, 2, 1)),
         VideoVAE(VideoVAEConfig(8, 8, 16, 8, (1, 1), (1, 1, 1), 2)),
@@ -118,7 +118,9 @@ def test_a_matrix_beside_the_bundle_may_have_more_rows_and_sizes_tell_only_what_
     path, beside = tmp_path / "tiny.safetensors", tmp_path / "tiny.text_encoder.safetensors"
     save_bundle(path, networks)
     since = load_bundle(path)
-    config = dataclasses.replace(networks.text_encoder.config, choices=(3, 4))
+    names = (("dog",), ("cat", "kitten"))
+    before = networks.text_encoder.config
+    config = dataclasses.replace(before, choices=(3, 4), names=names)
     grown = TextEncoder(config)
     book = torch.cat([since.text_encoder.codebook, torch.randn(4, config.out_width)])
     grown.load_state_dict({**since.text_encoder.state_dict(), "codebook": book})
@@ -129,7 +131,8 @@ def test_a_matrix_beside_the_bundle_may_have_more_rows_and_sizes_tell_only_what_
     assert torch.equal(read.codebook[:3], book[:3])
     assert torch.allclose(read.codebook[3:], book[3:], atol=0.06 * float(book[3:].abs().max()))
     with safe_open(beside, "pt") as file:
-        assert json.loads(file.metadata()["config"]) == {"text_encoder": {"choices": [3, 4]}}
+        news = json.loads(file.metadata()["config"])["text_encoder"]
+    assert news == {"choices": [3, 4], "names": {"1": ["kitten"]}}
 
 
 def test_the_starter_is_small_enough_for_the_repository():
