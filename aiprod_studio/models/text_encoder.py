@@ -14,7 +14,6 @@ from aiprod_studio.models import tokens as written
 from aiprod_studio.models.tokens import FIRST_CHARACTER, MARK, PADDING, Vocabulary
 
 NAMED = 12.0  # what a row's score gains where the prompt has its name; a sure one has about 16
-AMONG = 0.5  # of it, for one more figure: whether there is one a name does not tell
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,8 @@ class TextEncoderConfig:
 
     `choices` are the rows of the codebook among which each register, from the first on, chooses.
     What names name stands in the order of these rows, so far as they go; `hints` are names of
-    further ones, by register and row. The registers of `figures` choose one more of what the first
-    one does.
+    further ones, by register and row. The registers of `figures` choose a second, a third, … of
+    what the first one chooses, among names where there are that many.
     """
 
     width: int = 192
@@ -137,8 +136,9 @@ class TextEncoder(nn.Module):
             first += choices - 1
         for thing, (register, row, _) in enumerate(config.hints, end):
             rows[register][:, row] = found[:, thing]
-        for register in config.figures:
-            rows[register] = AMONG * rows[0]
+        for figure, register in enumerate(config.figures, 2):
+            many = (rows[0] > 0).sum(dim=1, keepdim=True)
+            rows[register] = rows[0] * (many >= figure)
         return rows
 
     def gather(self, tokens: Tensor) -> Tensor:

@@ -122,15 +122,15 @@ def _describe(
     }
     motion, place, time = (words.get(kind, "") for kind in ("motions", "places", "times"))
     comma = voice.lexicon.comma
-    if name and not related:
+    if name and (not related or chance.random() < 0.5):
         fitting = voice.lexicon.patterns[bool(motion), bool(place), bool(time)]
-        subject = _call(name, labels, said, voice, chance)
-        if any(said.get(kind, ABSENT) != ABSENT for kind in NOUN_KINDS):
+        subject = related or _call(name, labels, said, voice, chance)
+        if related or any(said.get(kind, ABSENT) != ABSENT for kind in NOUN_KINDS):
             fitting = tuple(pattern for pattern in fitting if "{name}" not in pattern)
         text = chance.choice(fitting).format(
             subject=subject, name=name.text, motion=motion, place=place, time=time
         )
-    else:  # patterns take one noun, so a pair stands apart
+    else:
         order = (related or motion, place, time)
         if chance.random() < 0.5:
             order = (place, time, related or motion)

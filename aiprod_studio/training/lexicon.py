@@ -25,7 +25,8 @@ the first one canonical. `assets/lexicon/<locale>.toml` is written by hand:
 A part in brackets goes, with all its letters, when its placeholder has nothing to say. A pattern
 fits if it has a place for all that is said and needs nothing else; a plain placeholder needs its
 words, and {name} is {subject} without its article. The tables places, times, motions, cameras,
-styles and weathers map concept ids to phrases.
+styles and weathers map concept ids to phrases, single words among them. Captions are written to be
+read by a network as people type: a name stays as it is, whatever case its place would ask for.
 """
 
 from __future__ import annotations
