@@ -31,8 +31,9 @@ FORMAT = "aiprod-v2"
 LICENCE = "Apache-2.0"
 _SCALE = ".scale_of_rows"
 # The parts whose matrices are stored in steps, and how many to a row's largest value.
-_STEPS = {"backbone": 127, "text_encoder": 127, "layout": 63, "sketcher": 127}
-_STEPS_MOVED = 9  # of matrices that are told by how they differ
+_STEPS = {"backbone": 127, "text_encoder": 127, "layout": 27, "sketcher": 23}
+# Of matrices that are told by how they differ; what a text encoder learnt last is small.
+_STEPS_MOVED = {"backbone": 9, "audio_vae": 9, "text_encoder": 4}
 _SINCE = "since"
 _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "backbone": (Backbone, BackboneConfig),
@@ -86,11 +87,11 @@ def save_bundle(
             if not re.search(weights, name):
                 continue
             moved = name in known
-            if value.ndim > 1 and (moved or part in _STEPS):
+            if value.ndim > 1 and part in (_STEPS_MOVED if moved else _STEPS):
                 off = value.clone()
                 if moved:
                     off[: len(known[name])] -= known[name]
-                steps, scale = to_steps(off, _STEPS_MOVED if moved else _STEPS[part])
+                steps, scale = to_steps(off, (_STEPS_MOVED if moved else _STEPS)[part])
                 tensors[f"{part}.{name}"], tensors[f"{part}.{name}{_SCALE}"] = deflate(steps), scale
             else:
                 tensors[f"{part}.{name}"] = value.half()

@@ -193,7 +193,7 @@ def known_names() -> tuple[tuple[str, ...], ...]:
 
     Both stand in the order of class numbers. A name of two concepts goes to the one that more
     languages call so. A subject's name is left out where phrases use the word for something else,
-    as "and", which is a duck in Danish.
+    as "and", which is a duck in Danish; English ones stay, plurals among them.
     """
     called: dict[str, Counter[tuple[str, str]]] = {}
     used = _words_between()
@@ -202,9 +202,10 @@ def known_names() -> tuple[tuple[str, ...], ...]:
         called.setdefault(phrase, Counter())[kind, concept] += 1
     for locale, table in load_names().items():
         for subject, names in table.items():
+            spelt = {each for one in names for each in _spellings(one)}
             if locale == "en":
-                names = (*names, *map(plural, names))
-            for name in sorted({each for one in names for each in _spellings(one)} - used):
+                spelt = {normalise(each) for one in names for each in (one, plural(one))}
+            for name in sorted(spelt if locale == "en" else spelt - used):
                 called.setdefault(name, Counter())["subjects", subject] += 1
     kinds = load_world().kinds
     order = [(kind, each.id) for kind in ("subjects", *PHRASE_KINDS) for each in kinds[kind]]

@@ -129,7 +129,7 @@ def test_a_matrix_beside_the_bundle_may_have_more_rows_and_sizes_tell_only_what_
     read = load_bundle(path).text_encoder
     assert read.config == config
     assert torch.equal(read.codebook[:3], book[:3])
-    assert torch.allclose(read.codebook[3:], book[3:], atol=0.06 * float(book[3:].abs().max()))
+    assert torch.allclose(read.codebook[3:], book[3:], atol=0.13 * float(book[3:].abs().max()))
     with safe_open(beside, "pt") as file:
         news = json.loads(file.metadata()["config"])["text_encoder"]
     assert news == {"choices": [3, 4], "names": {"1": ["kitten"]}}
