@@ -149,7 +149,8 @@ def _joined(sizes: dict[str, Any], news: dict[str, Any]) -> dict[str, Any]:
     whole = sizes | news
     for name, came in news.items():
         if isinstance(came, dict):
-            whole[name] = [[*row, *came.get(str(at), ())] for at, row in enumerate(sizes[name])]
+            before = enumerate(sizes.get(name, ()))
+            whole[name] = [[*row, *came.get(str(at), ())] for at, row in before]
     return whole
 
 

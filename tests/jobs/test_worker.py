@@ -151,8 +151,10 @@ def test_a_worker_that_was_thought_dead_writes_nothing(queue, crew, tmp_path):
     (name,) = add(queue, tmp_path, "slow")
     sleeper = crew.start("work", tmp_path, lease=0.3)
     crew.wait(lambda: queue.find(name).done > 2)
-    os.kill(sleeper, signal.SIGSTOP)
-    time.sleep(0.5)
+    with queue.database.writing():  # so that it does not fall asleep with the lock in its hand
+        os.kill(sleeper, signal.SIGSTOP)
+        time.sleep(0.1)
+    time.sleep(0.4)
     work(queue, quick, tmp_path / "jobs", drain=True)
     done = queue.find(name)
     made = done.path.stat()
