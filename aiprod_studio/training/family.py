@@ -38,12 +38,7 @@ def build_networks(curriculum: Curriculum) -> Networks:
             getattr(TextEncoderConfig, family)(words),
             choices=tuple(len(concept_table(kind, 1)) for kind in kinds()),
             names=known_names(),
-            hints=tuple(
-                sorted(
-                    (kinds().index(kind), [e.id for e in concepts_of(kind)].index(concept), words)
-                    for (kind, concept), words in known_hints().items()
-                )
-            ),
+            hints=_hints(),
             figures=tuple(kinds().index(kind) for kind in FIGURES[1:]),
         ),
         "audio_vae": getattr(AudioVAEConfig, family)(),
@@ -94,3 +89,13 @@ def build_networks(curriculum: Curriculum) -> Networks:
             "Change both in the curriculum."
         )
     return networks
+
+
+def _hints() -> tuple[tuple[int, int, tuple[str, ...]], ...]:
+    """Return what tells a relation, a size or a number, by register and row of its choices."""
+    rows = {
+        (kind, concept.id): (register, row)
+        for register, kind in enumerate(kinds())
+        for row, concept in enumerate(concepts_of(kind))
+    }
+    return tuple(sorted((*rows[told], words) for told, words in known_hints().items()))
