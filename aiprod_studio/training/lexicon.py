@@ -202,10 +202,11 @@ def known_names() -> tuple[tuple[str, ...], ...]:
         called.setdefault(phrase, Counter())[kind, concept] += 1
     for locale, table in load_names().items():
         for subject, names in table.items():
-            spelt = {each for one in names for each in _spellings(one)}
             if locale == "en":
                 spelt = {normalise(each) for one in names for each in (one, plural(one))}
-            for name in sorted(spelt if locale == "en" else spelt - used):
+            else:
+                spelt = {each for one in names for each in _spellings(one)} - used
+            for name in sorted(spelt):
                 called.setdefault(name, Counter())["subjects", subject] += 1
     kinds = load_world().kinds
     order = [(kind, each.id) for kind in ("subjects", *PHRASE_KINDS) for each in kinds[kind]]
@@ -224,16 +225,10 @@ def known_hints() -> dict[tuple[str, str], tuple[str, ...]]:
     what as many languages use for another concept.
     """
     told: dict[str, Counter[tuple[str, str]]] = {}
-    joins: set[str] = set()
-    for locale in written_languages():
-        lexicon = load_lexicon(locale)
-        joins.update(_around(lexicon.both))
-        nouns = {kind: lexicon.phrases[kind] for kind in NOUN_KINDS}
-        for kind, table in {"relations": lexicon.relations, **nouns}.items():
-            for concept, templates in table.items():
-                forms = [form for template in templates for form in template.split("|")]
-                for words in sorted({words for form in forms for words in _around(form)}):
-                    told.setdefault(words, Counter())[kind, concept] += 1
+    for kind, concept, templates in _templates():
+        for words in sorted({words for each in templates for words in _around(each)}):
+            told.setdefault(words, Counter())[kind, concept] += 1
+    joins = {words for each in _joins() for words in _around(each)}
     names = {name for group in known_names() for name in group}
     hints: dict[tuple[str, str], list[str]] = {}
     for words, concepts in sorted(told.items()):
@@ -254,14 +249,22 @@ def _around(template: str) -> set[str]:
 
 def _words_between() -> set[str]:
     """Return the words that stand around subjects: in relations, sizes, counts and lists."""
-    templates = []
-    for lexicon in map(load_lexicon, written_languages()):
-        tables = (lexicon.relations, *(lexicon.phrases[kind] for kind in NOUN_KINDS))
-        templates += [
-            lexicon.both,
-            *(one for table in tables for row in table.values() for one in row),
-        ]
+    templates = [*_joins(), *(each for _, _, several in _templates() for each in several)]
     return {word for template in templates for word in _WORD.findall(normalise(template))}
+
+
+def _joins() -> list[str]:
+    """Return how every language puts two subjects in the place of one."""
+    return [load_lexicon(locale).both for locale in written_languages()]
+
+
+def _templates() -> Iterator[tuple[str, str, list[str]]]:
+    """Yield how every language tells of each relation, size and number: kind, concept, forms."""
+    for lexicon in map(load_lexicon, written_languages()):
+        nouns = {kind: lexicon.phrases[kind] for kind in NOUN_KINDS}
+        for kind, table in {"relations": lexicon.relations, **nouns}.items():
+            for concept, written in table.items():
+                yield kind, concept, [form for each in written for form in each.split("|")]
 
 
 def _phrases() -> Iterator[tuple[str, str, str]]:

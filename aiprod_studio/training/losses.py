@@ -14,6 +14,7 @@ from aiprod_studio.models.audio_vae import SAMPLE_RATE, AudioVAE
 from aiprod_studio.models.backbone import Backbone
 from aiprod_studio.models.layout import (
     FIGURE,
+    TRACKS,
     VIEW,
     Layout,
     LayoutPlanner,
@@ -37,6 +38,7 @@ AUDIO_WEIGHT = 0.2
 CHANGE_WEIGHT = 0.5  # of errors that change from latent to latent, which flicker
 OCTAVES = 200.0
 SUDDEN_WEIGHT = 2.0
+WEIGHTS = (0.3, 8.0)  # of waves of tracks, by how far they move things
 LEAST_WAVE = 0.02  # of tracks, whose noise else would be raised by what hardly ever happens
 FAINT = 0.1  # components of animatics weaker than this share of the strongest stay weaker
 NEAR = 0.25  # how noisy encoded latents are for the decoder, times t
@@ -279,11 +281,14 @@ def lay_out(rows: Rows, fps: float) -> Layout | None:
 def layout_loss(planner: LayoutPlanner, rows: Rows) -> Tensor:
     """Return the rectified-flow loss of the clean waves that the planner predicts.
 
+    What moves figures farther counts more: where they stand, and how tall, before how they tremble.
     Rows: `tracks` `[B, T, TRACKS]`, `noise` like them, `times` `[B, 1]` and `features` `[B, R, D]`.
     """
     t, waves = rows["times"], planner.to_waves(rows["tracks"])
     noisy = torch.lerp(waves, rows["noise"], t.unsqueeze(2).expand_as(waves))
-    error = (planner(noisy, t, rows["features"]) - waves).square().mean(dim=(1, 2))
+    weight = planner.scale.view(-1, TRACKS) / planner.scale.mean()
+    error = (planner(noisy, t, rows["features"]) - waves).square() * weight.clamp(*WEIGHTS)
+    error = error.mean(dim=(1, 2))
     loss: Tensor = (error / t[:, 0].clamp(min=0.1)).mean()
     return loss
 

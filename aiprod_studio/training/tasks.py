@@ -68,7 +68,7 @@ NAMED = 0.4
 """The share of captions that are a subject's name alone: there are tens of thousands to learn."""
 
 ALONE = 0.5
-"""The share of captions that have one subject, whatever the lesson: most prompts do."""
+"""The share of captions and layouts that have one subject, whatever the lesson: most prompts do."""
 
 SHORT, UNTOLD = 0.5, 0.8
 """The share of the others that say little, and how often these leave out each kind of phrase.
@@ -97,10 +97,7 @@ def text_task(ground: Ground, encoder: TextEncoder) -> Task:
             for size, one in ((batch // 2, drawn), (batch - batch // 2, lesson))
         ]
         labels = {kind: torch.cat([half[kind] for half in halves]) for kind in halves[0]}
-        alone = torch.rand(batch, generator=dice) < ALONE
-        labels["relations"] = torch.where(alone, 0, labels["relations"])
-        for kind in ("others", "thirds"):
-            labels[kind] = torch.where(alone, ABSENT, labels[kind])
+        labels = _often_alone(labels, dice)
         named, short = torch.rand(2, batch, generator=dice) < torch.tensor([[NAMED], [SHORT]])
         for kind in labels.keys() - {"subjects"}:
             labels[kind] = torch.where(named, ABSENT, labels[kind])
@@ -130,6 +127,13 @@ def text_task(ground: Ground, encoder: TextEncoder) -> Task:
     )
 
 
+def _often_alone(labels: dict[str, Tensor], dice: torch.Generator) -> dict[str, Tensor]:
+    """Return labels `[B]` by kind of which an `ALONE` share of the scenes lose their company."""
+    alone = torch.rand(len(labels["subjects"]), generator=dice) < ALONE
+    instead = {"relations": 0, "others": ABSENT, "thirds": ABSENT}
+    return labels | {kind: torch.where(alone, v, labels[kind]) for kind, v in instead.items()}
+
+
 def write_captions(
     labels: dict[str, Tensor], chance: random.Random
 ) -> tuple[list[str], dict[str, Tensor]]:
@@ -146,7 +150,7 @@ def layout_task(ground: Ground, planner: LayoutPlanner, teachers: Teachers) -> T
     size = dataclasses.replace(ground.size, frames=config.frames, fps=config.fps)
 
     def draw(dice: torch.Generator, batch: int) -> Rows:
-        labels = draw_labels(batch, dice, draw_lesson(ground.lessons, dice))
+        labels = _often_alone(draw_labels(batch, dice, draw_lesson(ground.lessons, dice)), dice)
         tracks = track(set_stage(labels, size, dice), labels, size)
         return {
             "tracks": tracks,
