@@ -65,13 +65,13 @@ class Question:
 
 
 def list_groups(lesson: Lesson, clips: int) -> dict[str, Group]:
-    """Return the groups of an exam by name; the first two have `clips` questions each."""
+    """Return the groups of an exam by name; all but the pairs have `clips` questions each."""
     hits = dataclasses.replace(alone(lesson), motions=("bounce", "fall"))
     groups = (
         Group("held out", clips, alone(lesson), held_out=True),
         Group("seen", clips, alone(lesson), held_out=False),
         Group("pair", max(1, clips // 2), together(lesson), held_out=False),
-        Group("impact", max(1, clips // 4), hits, held_out=False),
+        Group("impact", clips, hits, held_out=False),
     )
     return {group.name: group for group in groups}
 
