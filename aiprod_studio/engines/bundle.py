@@ -21,6 +21,7 @@ from aiprod_studio.engines.tensors import write_tensors
 from aiprod_studio.errors import ModelUnavailable
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.finisher import Finisher, FinisherConfig
 from aiprod_studio.models.layout import LayoutConfig, LayoutPlanner
 from aiprod_studio.models.sketches import Sketcher, SketcherConfig
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
@@ -31,7 +32,7 @@ FORMAT = "aiprod-v2"
 LICENCE = "Apache-2.0"
 _SCALE = ".scale_of_rows"
 # The parts whose matrices are stored in steps, and how many to a row's largest value.
-_STEPS = {"backbone": 127, "text_encoder": 127, "layout": 27, "sketcher": 23}
+_STEPS = {"backbone": 127, "text_encoder": 127, "layout": 27, "sketcher": 23, "finisher": 15}
 # Of matrices that are told by how they differ; what a text encoder learnt last is small.
 _STEPS_MOVED = {"backbone": 9, "audio_vae": 9, "text_encoder": 4}
 _SINCE = "since"
@@ -43,12 +44,13 @@ _KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "upscaler": (Upscaler, UpscalerConfig),
     "layout": (LayoutPlanner, LayoutConfig),
     "sketcher": (Sketcher, SketcherConfig),
+    "finisher": (Finisher, FinisherConfig),
 }
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of the family, in evaluation mode; a bundle may be without the last three."""
+    """The networks of the family, in evaluation mode; a bundle may be without the last four."""
 
     backbone: Backbone
     video_vae: VideoVAE
@@ -57,6 +59,7 @@ class Networks:
     upscaler: Upscaler | None = None
     layout: LayoutPlanner | None = None
     sketcher: Sketcher | None = None
+    finisher: Finisher | None = None
 
 
 def save_bundle(

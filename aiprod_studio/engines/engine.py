@@ -75,10 +75,14 @@ Given = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Latents:
-    """One clip before decoding: video `[1, C, T, H, W]` and audio `[1, C, n]` or none."""
+    """One clip before decoding: video `[1, C, T, H, W]` and audio `[1, C, n]` or none.
+
+    `more` is what else a family's decoder reads, under names of its own.
+    """
 
     video: Tensor
     audio: Tensor | None
+    more: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Parts(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from aiprod_studio.engines.engine import (
 )
 from aiprod_studio.models.audio_vae import SAMPLE_RATE, latent_count
 from aiprod_studio.models.layout import TRACKS, Layout, lay_cells, lay_sounds
-from aiprod_studio.models.sketches import lay_sketches
+from aiprod_studio.models.sketches import animate, lay_sketches
 from aiprod_studio.models.text_encoder import tokenise
 from aiprod_studio.models.video_vae import SPACE_FACTOR, TIME_FACTOR
 from aiprod_studio.sampling.deblocking import deblock
@@ -41,7 +41,7 @@ from aiprod_studio.types import ModelCard, Plan, Request
 
 _SHIFT = 3.0
 _LAYOUT_STEPS = 24
-_ENLARGED = 8  # frames that are enlarged at once
+_AT_ONCE = 8  # frames that are finished or enlarged together
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ class NativeParts(Batching):
         dice = [_dice(one) for one in requests]
         noise = _noise(dice, sum(sizes), device=self.device)
         # A picture that is given shows where all are already.
-        layout = None if kept else self._lay_out(dice, told, shapes, fps)
+        drawn = {} if kept else self._draw(dice, told, shapes, fps)
+        layout = _lay_out(drawn, shapes, fps)
         first, *rest = split(noise)
         first = carry_noise(first, self.networks.backbone.config.carried)
         noise = torch.cat([part.flatten(1) for part in (first, *rest)], dim=1)
@@ -139,7 +140,12 @@ class NativeParts(Batching):
         with torch.inference_mode():
             video, audio = split(sample_multistep(model, noise, times, tell, start))
         return [
-            Latents(video[n : n + 1], audio[n : n + 1] if like.audio else None) for n in range(B)
+            Latents(
+                video[n : n + 1],
+                audio[n : n + 1] if like.audio else None,
+                {name: values[n : n + 1] for name, values in drawn.items()},
+            )
+            for n in range(B)
         ]
 
     def preview(self, point: Point, request: Request, plan: Plan) -> Frame:
@@ -159,17 +165,19 @@ class NativeParts(Batching):
         count = latent_count(plan.frames / request.fps)
         return [(config.video_channels, groups, *cells), (config.audio_channels, count)]
 
-    def _lay_out(
+    def _draw(
         self, dice: Sequence[torch.Generator], text: Text, shapes: list[tuple[int, ...]], fps: float
-    ) -> Layout | None:
-        """Return what the backbone reads of layouts for latents of these shapes, if it does."""
+    ) -> dict[str, Tensor]:
+        """Return `tracks` `[B, T, TRACKS]` for latents of these shapes, where they can be planned.
+
+        Beside them `sketches` `[B, kinds, 4, size, size]`, where there is a sketcher.
+        """
         planner, sketcher = self.networks.layout, self.networks.sketcher
-        (_, groups, *cells), (_, count) = shapes
-        frames = (groups - 1) * TIME_FACTOR + 1
+        frames = (shapes[0][1] - 1) * TIME_FACTOR + 1
         if planner is None or not self.networks.backbone.config.layout:
-            return None
+            return {}
         if frames > planner.config.frames or fps != planner.config.fps:
-            return None
+            return {}
         noise = _noise(dice, planner.config.frames, TRACKS, device=self.device)
 
         def predict(waves: Tensor, t: float) -> Tensor:
@@ -179,11 +187,10 @@ class NativeParts(Batching):
 
         with torch.inference_mode():
             waves = sample_multistep(predict, noise, shifted(_LAYOUT_STEPS))
-            tracks = planner.from_waves(waves)[:, :frames]
-            grid, drawn = (cells[0], cells[1]), None
+            drawn = {"tracks": planner.from_waves(waves)[:, :frames].contiguous()}
             if sketcher is not None:
-                drawn = lay_sketches(tracks, sketcher(text.features), grid)
-            return Layout(lay_cells(tracks, grid), lay_sounds(tracks, count, fps), drawn)
+                drawn["sketches"] = sketcher(text.features)
+        return drawn
 
     def _predict(
         self,
@@ -222,7 +229,28 @@ class NativeParts(Batching):
         def decode(z: Tensor) -> Tensor:
             return deblock(self.networks.video_vae.decode(z), SPACE_FACTOR)
 
-        yield from map(_pixels, decode_stream(decode, latents.video, tiling))
+        done = 0
+        for video in decode_stream(decode, latents.video, tiling):
+            yield _pixels(self._finish(video, latents.more, done))
+            done += video.shape[2]
+
+    def _finish(self, video: Tensor, drawn: Mapping[str, Tensor], begin: int) -> Tensor:
+        """Return frames `[1, 3, t, H, W]` with figures painted as they are `drawn` from `begin` on.
+
+        Frames are as they were where nothing is drawn, or the bundle has no finisher.
+        """
+        finisher = self.networks.finisher
+        if finisher is None or "sketches" not in drawn:
+            return video
+        pieces = []
+        for few in torch.split(video, _AT_ONCE, dim=2):
+            tracks = drawn["tracks"][:, begin : begin + few.shape[2]]
+            begin += few.shape[2]
+            with torch.inference_mode():
+                animatic = animate(tracks, drawn["sketches"], (few.shape[3], few.shape[4]))
+                seen = finisher(_frames(few.to(self.device)), _frames(animatic))
+            pieces.append(seen.transpose(0, 1).unsqueeze(0).clamp(-1, 1).to(video.device))
+        return torch.cat(pieces, dim=2)
 
     def enlarge(self, frames: Frames) -> Frames:
         """Return frames `[T, 2H, 2W, 3]`, or those as they are where the bundle has no upscaler."""
@@ -230,8 +258,8 @@ class NativeParts(Batching):
         if upscaler is None:
             return frames
         large = []
-        for start in range(0, len(frames), _ENLARGED):
-            few = torch.tensor(frames[start : start + _ENLARGED], device=self.device)
+        for start in range(0, len(frames), _AT_ONCE):
+            few = torch.tensor(frames[start : start + _AT_ONCE], device=self.device)
             with torch.inference_mode():
                 seen = upscaler(few.permute(0, 3, 1, 2).float() / 127.5 - 1)
             pixels = ((seen + 1) * 127.5).round().clamp(0, 255).byte()
@@ -248,6 +276,25 @@ class NativeParts(Batching):
         fade = np.minimum(1, np.minimum(np.arange(samples), np.arange(samples)[::-1]) / 160)
         faded: Sound = (sound.cpu().numpy() * fade).astype(np.float32)
         return faded
+
+
+def _lay_out(
+    drawn: Mapping[str, Tensor], shapes: list[tuple[int, ...]], fps: float
+) -> Layout | None:
+    """Return what the backbone reads of what is drawn, for latents of these shapes."""
+    if "tracks" not in drawn:
+        return None
+    (_, _, *cells), (_, count) = shapes
+    tracks, grid, animatic = drawn["tracks"], (cells[0], cells[1]), None
+    with torch.inference_mode():
+        if "sketches" in drawn:
+            animatic = lay_sketches(tracks, drawn["sketches"], grid)
+        return Layout(lay_cells(tracks, grid), lay_sounds(tracks, count, fps), animatic)
+
+
+def _frames(video: Tensor) -> Tensor:
+    """Return a clip `[1, c, t, H, W]` as its frames `[t, c, H, W]`."""
+    return video[0].transpose(0, 1)
 
 
 def _pixels(video: Tensor) -> Frames:

@@ -285,7 +285,8 @@ class Work:
         if isinstance(found, Latents):
             on_step(steps, steps)
             audio = None if found.audio is None else found.audio.to(device)
-            return Latents(found.video.to(device), audio)
+            more = {name: tensor.to(device) for name, tensor in found.more.items()}
+            return Latents(found.video.to(device), audio, more)
         on_step(found.done if found else 0, steps)
         latents = run(on_step, found)
         trail.end(mark, latents)

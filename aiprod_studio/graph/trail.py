@@ -65,7 +65,7 @@ class Trail:
     def end(self, mark: str, latents: Latents) -> None:
         """Keep finished latents."""
         self._latest = mark, latents
-        tensors = {"video": latents.video}
+        tensors = {"video": latents.video, **latents.more}
         if latents.audio is not None:
             tensors["audio"] = latents.audio
         self._write(mark, tensors, {})
@@ -93,7 +93,7 @@ def _read(path: Path, mark: str) -> Latents | Point | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if "done" in facts:
             return Point(int(facts["done"]), tensors.pop("x"), tensors.pop("clean"), tensors)
-        return Latents(tensors["video"], tensors.get("audio"))
+        return Latents(tensors.pop("video"), tensors.pop("audio", None), tensors)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         if path.exists():
             log.warning("The latents in %s are damaged and made again: %s", path, error)

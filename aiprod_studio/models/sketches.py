@@ -71,13 +71,22 @@ class Sketcher(nn.Module):
 def lay_sketches(tracks: Tensor, sketches: Tensor, grid: tuple[int, int]) -> Tensor:
     """Return what the animatic shows in every cell `[B, T', rows, columns, ANIMATIC_FEATURES]`.
 
-    `sketches` `[B, kinds, 4, size, size]` are drawn along tracks `[B, T, TRACKS]`, premultiplied
-    RGBA over nothing. Whose feet are higher in the frame stands farther away.
+    Tracks and sketches are those of `animate`.
+    """
+    canvas = animate(tracks, sketches, (grid[0] * FINE, grid[1] * FINE))
+    cells = canvas.view(*canvas.shape[:3], grid[0], FINE, grid[1], FINE)
+    return by_latent(cells.permute(0, 2, 3, 5, 1, 4, 6).flatten(4))
+
+
+def animate(tracks: Tensor, sketches: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the animatic `[B, 4, T, height, width]`, premultiplied RGBA over nothing.
+
+    `sketches` `[B, kinds, 4, side, side]` are drawn along tracks `[B, T, TRACKS]`. Whose feet are
+    higher in the frame stands farther away.
     """
     figures = read_tracks(tracks)[0]
     B, T = tracks.shape[:2]
-    fine = grid[0] * FINE, grid[1] * FINE
-    canvas = tracks.new_zeros(B, 4, T, *fine)
+    canvas = tracks.new_zeros(B, 4, T, *size)
     feet = (figures.y + figures.tall / 2).mean(dim=1)
     for slot in feet.argsort(dim=1).T:
         rows = (figures.there[torch.arange(B), 0, slot] > 0).nonzero()[:, 0]
@@ -86,9 +95,8 @@ def lay_sketches(tracks: Tensor, sketches: Tensor, grid: tuple[int, int]) -> Ten
         slots = slot[rows]
         columns = (getattr(figures, each.name) for each in dataclasses.fields(figures))
         one = Figures(*(column[rows, :, slots].unsqueeze(2) for column in columns))
-        points = torch.cat(locate(one, fine), dim=-1).flatten(1, 2)
+        points = torch.cat(locate(one, size), dim=-1).flatten(1, 2)
         looks = sketches[rows, (slots - ALIKE + 1).clamp(min=0)].to(points)
-        drawn = F.grid_sample(looks, points, align_corners=False).view(-1, 4, T, *fine)
+        drawn = F.grid_sample(looks, points, align_corners=False).view(-1, 4, T, *size)
         canvas[rows] = drawn + canvas[rows] * (1 - drawn[:, 3:])
-    cells = canvas.view(B, 4, T, grid[0], FINE, grid[1], FINE).permute(0, 2, 3, 5, 1, 4, 6)
-    return by_latent(cells.flatten(4))
+    return canvas

@@ -200,9 +200,12 @@ class VideoVAE(nn.Module):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return frames `[B, 3, 4k + 1, H, W]` in -1…1 of normalised latents."""
-        plain = latents * self.deviation.view(1, -1, 1, 1, 1) + self.mean.view(1, -1, 1, 1, 1)
-        video: Tensor = self.decoder(plain)
+        video: Tensor = self.decoder(self.to_plain(latents))
         return video.clamp(-1, 1)
+
+    def to_plain(self, latents: Tensor) -> Tensor:
+        """Return normalised latents as the encoder wrote them and the decoder reads them."""
+        return latents * self.deviation.view(1, -1, 1, 1, 1) + self.mean.view(1, -1, 1, 1, 1)
 
 
 def fold_patches(video: Tensor, p: int) -> Tensor:

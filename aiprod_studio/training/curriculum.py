@@ -25,7 +25,7 @@ from aiprod_studio.training.world import load_world
 
 NETWORKS = (
     *("text_encoder", "layout", "sketcher", "audio_vae", "video_vae"),
-    *("backbone", "decoder", "upscaler"),
+    *("backbone", "decoder", "finisher", "upscaler"),
 )
 """The order in which networks learn: the backbone reads what the others write."""
 

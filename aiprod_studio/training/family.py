@@ -14,6 +14,7 @@ from aiprod_studio.engines.bundle import Networks
 from aiprod_studio.errors import BadRequest
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.finisher import Finisher, FinisherConfig
 from aiprod_studio.models.layout import LayoutConfig, LayoutPlanner
 from aiprod_studio.models.sketches import Sketcher, SketcherConfig
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
@@ -51,6 +52,7 @@ def build_networks(curriculum: Curriculum) -> Networks:
             figures=tuple(kinds().index(kind) for kind in FIGURES),
             style=kinds().index("styles"),
         ),
+        "finisher": getattr(FinisherConfig, family)(),
     }
     classes: dict[str, Callable[[Any], nn.Module]] = {
         "text_encoder": TextEncoder,
@@ -60,6 +62,7 @@ def build_networks(curriculum: Curriculum) -> Networks:
         "upscaler": Upscaler,
         "layout": LayoutPlanner,
         "sketcher": Sketcher,
+        "finisher": Finisher,
     }
     built: dict[str, Any] = {}
     for name, config in whole.items():

@@ -21,11 +21,12 @@ from aiprod_studio.models.layout import (
     lay_cells,
     lay_sounds,
 )
-from aiprod_studio.models.sketches import Sketcher, lay_sketches
+from aiprod_studio.models.sketches import Sketcher, animate, lay_sketches
 from aiprod_studio.models.text_encoder import TextEncoder
 from aiprod_studio.models.tokens import PADDING
 from aiprod_studio.models.upscaler import FACTOR, TAPS, Upscaler
 from aiprod_studio.models.video_vae import SPACE_FACTOR, VideoVAE, fold_patches
+from aiprod_studio.sampling.deblocking import deblock
 from aiprod_studio.training.concepts import concept_table
 from aiprod_studio.training.data import Rows
 
@@ -68,26 +69,54 @@ def decoder_loss(decoder: nn.Module, vae: VideoVAE, backbone: Backbone, rows: Ro
     """Return the error of frames that the decoder makes of what the backbone finds.
 
     So it learns to mend what is not quite right, instead of showing it. Rows: those of
-    `backbone_loss` with one time per row, its `fps` `[B]`, the frames `pixels` `[B, 3, T, H, W]`,
-    their coverage `subject` where it is known, and which rows are encoded ones, not `found`, `[B]`.
+    `_find`, the frames `pixels` `[B, 3, T, H, W]`, and their coverage `subject` where it is known.
     """
-    pixels, t = rows["pixels"], rows["times"].view(-1, 1, 1, 1, 1)
+    latents = _find(vae, backbone, rows)
+    with lower_precision(latents):
+        seen = decoder(latents)
+    return _frame_error(seen.float(), rows["pixels"], rows.get("subject"))
+
+
+def finisher_loss(finisher: nn.Module, vae: VideoVAE, backbone: Backbone, rows: Rows) -> Tensor:
+    """Return the error of finished frames, decoded of what the backbone finds.
+
+    Rows: those of `decoder_loss` with `tracks` and `sketches`.
+    """
+    latents = _find(vae, backbone, rows)
+    with lower_precision(latents):
+        seen = finish(finisher, vae, latents, rows)
+    return _frame_error(seen.float(), rows["pixels"], rows.get("subject"))
+
+
+def finish(finisher: nn.Module, vae: VideoVAE, latents: Tensor, rows: Rows) -> Tensor:
+    """Return the finished frames `[B, 3, T, H, W]` of latents, of rows' `tracks` and `sketches`."""
+    with torch.no_grad():
+        video = deblock(vae.decoder(latents).float(), SPACE_FACTOR).clone()
+        size = video.shape[3], video.shape[4]
+        animatic = animate(rows["tracks"], rows["sketches"], size)
+    frames: Tensor = finisher(*(each.transpose(1, 2).flatten(0, 1) for each in (video, animatic)))
+    return frames.view(len(video), -1, *frames.shape[1:]).transpose(1, 2)
+
+
+@torch.no_grad()
+def _find(vae: VideoVAE, backbone: Backbone, rows: Rows) -> Tensor:
+    """Return the video latents that the backbone finds, as the decoder reads them.
+
+    Rows: those of `backbone_loss` with one time per row, their `fps` `[B]`, and which are `found`
+    `[B]`: the others are encoded ones with a little noise.
+    """
+    t = rows["times"].view(-1, 1, 1, 1, 1)
     noisy = torch.lerp(rows["video"], rows["video_noise"], t.expand_as(rows["video"]))
     sound = None
     if "audio" in rows:
         t = rows["times"].unsqueeze(2).expand_as(rows["audio"])
         sound = torch.lerp(rows["audio"], rows["audio_noise"], t)
-    with lower_precision(pixels):
-        with torch.no_grad():
-            text = (rows["features"], rows["pooled"])
-            fps = float(rows["fps"][0])
-            layout = lay_out(rows, fps)
-            found, _ = backbone(noisy, sound, rows["times"], text, fps, None, layout)
-        near = rows["video"] + NEAR * rows["times"].view(-1, 1, 1, 1, 1) * rows["video_noise"]
-        latents = torch.where(rows["found"].view(-1, 1, 1, 1, 1), found.float(), near)
-        scale = vae.deviation.view(1, -1, 1, 1, 1), vae.mean.view(1, -1, 1, 1, 1)
-        seen = decoder(latents * scale[0] + scale[1])
-    return _frame_error(seen.float(), pixels, rows.get("subject"))
+    with lower_precision(noisy):
+        text, fps = (rows["features"], rows["pooled"]), float(rows["fps"][0])
+        found, _ = backbone(noisy, sound, rows["times"], text, fps, None, lay_out(rows, fps))
+    near = rows["video"] + NEAR * rows["times"].view(-1, 1, 1, 1, 1) * rows["video_noise"]
+    latents = torch.where(rows["found"].view(-1, 1, 1, 1, 1), found.float(), near)
+    return vae.to_plain(latents)
 
 
 def upscaler_loss(upscaler: nn.Module, rows: Rows) -> Tensor:

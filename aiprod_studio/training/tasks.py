@@ -41,6 +41,8 @@ from aiprod_studio.training.losses import (
     audio_vae_loss,
     backbone_loss,
     decoder_loss,
+    finish,
+    finisher_loss,
     lay_out,
     layout_loss,
     lower_precision,
@@ -289,7 +291,46 @@ def decoder_task(
     ground: Ground, decoder: nn.Module, teachers: Teachers, backbone: Backbone
 ) -> Task:
     """Return the task of making right frames of latents as the backbone finds them."""
-    fps, vae = ground.size.fps, teachers.video_vae
+    vae = teachers.video_vae
+    source, tell = _finding(ground, teachers, backbone)
+
+    def loss(network: nn.Module, rows: Rows) -> Tensor:
+        return decoder_loss(network, vae, backbone, rows)
+
+    def show(average: nn.Module, rows: Rows) -> list[Sample]:
+        with lower_precision(vae.mean):
+            again = average(vae.to_plain(rows["video"].to(vae.mean.device)))
+        return _beside(rows["pixels"], again, "a clip, and decoded", ground.size.fps)
+
+    return _task(decoder, source, tell, loss, show)
+
+
+def finisher_task(
+    ground: Ground, finisher: nn.Module, teachers: Teachers, backbone: Backbone
+) -> Task:
+    """Return the task of painting figures sharp in decoded frames, by the scenes' animatics."""
+    vae = teachers.video_vae
+    source, tell = _finding(ground, teachers, backbone)
+
+    def loss(network: nn.Module, rows: Rows) -> Tensor:
+        return finisher_loss(network, vae, backbone, rows)
+
+    def show(average: nn.Module, rows: Rows) -> list[Sample]:
+        told = {"features": teachers.prompts(rows)[1].features}
+        here = {name: values.to(vae.mean.device) for name, values in rows.items()}
+        here = teachers.sketched(here | told)
+        with lower_precision(vae.mean):
+            seen = finish(average, vae, vae.to_plain(here["video"]), here)
+        return _beside(rows["pixels"], seen, "a clip, and finished", ground.size.fps)
+
+    return _task(finisher, source, tell, loss, show)
+
+
+def _finding(
+    ground: Ground, teachers: Teachers, backbone: Backbone
+) -> tuple[Source, Callable[[Rows, torch.Generator], Rows]]:
+    """Return rows with frames and their latents, and what makes of them those of `decoder_loss`."""
+    fps = ground.size.fps
     real = ClipTeachers(teachers, ground.clips) if ground.clips else None
 
     def keep(rows: Rows) -> Rows:
@@ -312,17 +353,13 @@ def decoder_task(
         noisy = teachers.sketched(add_noise(rows, text, backbone.config.carried, dice))
         return {**noisy, **kept, **found}
 
-    def loss(network: nn.Module, rows: Rows) -> Tensor:
-        return decoder_loss(network, vae, backbone, rows)
+    return Source(ground, keep, load), tell
 
-    def show(average: nn.Module, rows: Rows) -> list[Sample]:
-        scale = vae.deviation.view(1, -1, 1, 1, 1), vae.mean.view(1, -1, 1, 1, 1)
-        with lower_precision(vae.mean):
-            again = average(rows["video"].to(vae.mean.device) * scale[0] + scale[1])
-        pairs = zip(rows["pixels"], again.float().cpu(), strict=True)
-        return [Sample("a clip, and decoded", side_by_side(a, b), fps) for a, b in pairs]
 
-    return _task(decoder, Source(ground, keep, load), tell, loss, show)
+def _beside(clips: Tensor, again: Tensor, title: str, fps: float) -> list[Sample]:
+    """Return samples of clips `[B, 3, T, H, W]` beside what was made of them."""
+    pairs = zip(clips, again.float().cpu(), strict=True)
+    return [Sample(title, side_by_side(a, b), fps) for a, b in pairs]
 
 
 def upscaler_task(ground: Ground, upscaler: nn.Module) -> Task:

@@ -46,6 +46,7 @@ from aiprod_studio.training.tasks import (
     audio_task,
     backbone_task,
     decoder_task,
+    finisher_task,
     layout_task,
     sketch_task,
     text_task,
@@ -58,8 +59,10 @@ log = logging.getLogger(__name__)
 
 Network = TypeVar("Network", bound=nn.Module)
 
-_SCENES_ALONE = ("text_encoder", "layout", "sketcher")  # what they learn real clips do not tell
-_SPARED = ("layout", "sketcher", "decoder", "upscaler")  # clips can be made without them
+# What they learn real clips do not tell.
+_SCENES_ALONE = ("text_encoder", "layout", "sketcher", "finisher")
+# Clips can be made without them.
+_SPARED = ("layout", "sketcher", "decoder", "finisher", "upscaler")
 
 
 def train(order: Order) -> Path:
@@ -73,6 +76,7 @@ def train(order: Order) -> Path:
     text_encoder = _teach(order, "text_encoder", networks.text_encoder, text_task)
     assert networks.layout is not None
     assert networks.sketcher is not None
+    assert networks.finisher is not None
     teachers = Teachers(networks.video_vae, networks.audio_vae, text_encoder)  # taught in place
     torch.manual_seed(0)
     fix_track_scale(order, networks.layout)
@@ -93,16 +97,24 @@ def train(order: Order) -> Path:
     pupil = Pupil(networks.backbone)
     pupil = _teach(order, "backbone", pupil, lambda g, p: backbone_task(g, p, teachers))
 
-    def finish(ground: Ground, decoder: nn.Module) -> Task:
+    def mend(ground: Ground, decoder: nn.Module) -> Task:
         return decoder_task(ground, decoder, teachers, pupil.backbone)
 
-    _teach(order, "decoder", video_vae.decoder, finish)
+    _teach(order, "decoder", video_vae.decoder, mend)
+    finisher = networks.finisher
+    if teachers.sketcher is not None:
+        finisher = _teach(
+            order,
+            "finisher",
+            finisher,
+            lambda g, f: finisher_task(g, f, teachers, pupil.backbone),
+        )
     assert networks.upscaler is not None
     if not (order.folder / "upscaler.pt").exists():
         start_from_least_squares(networks.upscaler, some_video(order, 0, 1))
     upscaler = _teach(order, "upscaler", networks.upscaler, upscaler_task)
     learnt = Networks(pupil.backbone, video_vae, audio_vae, text_encoder)
-    spared = {"layout": planner, "sketcher": sketcher, "upscaler": upscaler}
+    spared = {"layout": planner, "sketcher": sketcher, "finisher": finisher, "upscaler": upscaler}
     here: dict[str, Any] = {
         n: one for n, one in spared.items() if (order.folder / f"{n}.pt").exists()
     }

@@ -27,6 +27,10 @@ layers = 1
 size = 8
 width = 16
 
+[changes.finisher]
+width = 8
+blocks = 1
+
 [changes.audio_vae]
 latent_channels = 4
 width = 16
@@ -111,6 +115,13 @@ batch = 4
 rate = 1e-3
 frames = 1
 window = 32
+room = 8
+
+[phases.finisher]
+steps = 2
+share = 0.1
+batch = 4
+rate = 1e-3
 room = 8
 
 [phases.decoder]

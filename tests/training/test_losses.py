@@ -29,6 +29,7 @@ from aiprod_studio.training.stage import SceneSize, set_stage, track
 from aiprod_studio.training.tasks import (
     audio_task,
     backbone_task,
+    finisher_task,
     layout_task,
     sketch_task,
     text_task,
@@ -117,6 +118,18 @@ def test_the_waves_of_all_who_are_there_get_unit_scale(networks):
 def test_the_sketcher_learns(networks, ground):
     teachers = Teachers(networks.video_vae, networks.audio_vae, networks.text_encoder)
     assert learns(sketch_task(ground("sketcher"), networks.sketcher, teachers))
+
+
+def test_the_finisher_learns_and_begins_as_the_identity(networks, ground):
+    teachers = Teachers(
+        networks.video_vae, networks.audio_vae, networks.text_encoder, networks.sketcher
+    )
+    frames, animatic = torch.randn(3, 3, 8, 16), torch.rand(3, 4, 8, 16)
+    assert (networks.finisher(frames, animatic) == frames).all()
+    task = finisher_task(ground("finisher"), networks.finisher, teachers, networks.backbone)
+    assert learns(task)
+    assert (networks.finisher(frames, animatic) != frames).any()
+    assert all(weight.grad is None for weight in networks.video_vae.parameters())
 
 
 def test_animatics_are_read_by_their_components():

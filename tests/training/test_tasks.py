@@ -18,6 +18,7 @@ from aiprod_studio.training.tasks import (
     audio_task,
     backbone_task,
     decoder_task,
+    finisher_task,
     layout_task,
     sketch_task,
     text_task,
@@ -52,6 +53,9 @@ def tasks(tiny, networks, tmp_path):
             "backbone": backbone_task(ground("backbone"), Pupil(networks.backbone), teachers),
             "decoder": decoder_task(
                 ground("decoder"), networks.video_vae.decoder, teachers, networks.backbone
+            ),
+            "finisher": finisher_task(
+                ground("finisher"), networks.finisher, teachers, networks.backbone
             ),
         }
 
@@ -119,7 +123,7 @@ def test_some_steps_cut_their_clips_and_the_others_show_as_much_of_fewer(tiny, n
 def test_looks_write_clips_with_sound_and_pictures_for_the_page(tasks, tmp_path):
     made = tasks()
     told = {name: task.show(task.network, name) for name, task in made.items() if task.show}
-    assert sorted(told) == ["audio_vae", "backbone", "decoder", "video_vae"]
+    assert sorted(told) == ["audio_vae", "backbone", "decoder", "finisher", "video_vae"]
     samples = tmp_path / "samples"
     assert all((samples / one["file"]).is_file() for rows in told.values() for one in rows)
     assert len(told["backbone"]) == 4

@@ -44,7 +44,7 @@ def test_all_networks_are_trained_phase_by_phase_and_resumed(words, tmp_path, ca
     notes = [json.loads(row) for row in (folder / "backbone.jsonl").read_text().splitlines()]
     assert {note["phase"] for note in notes} == {1, 2}
     page = (folder / "training.html").read_text(encoding="utf-8")
-    assert page.count("<td>done</td>") == 9
+    assert page.count("<td>done</td>") == 10
     assert "data:image/webp" in page
 
 
