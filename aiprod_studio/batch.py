@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import dataclasses
 import io
@@ -57,7 +58,9 @@ def naming(source: str) -> Iterator[None]:
     except StudioError as error:
         if not source:
             raise
-        raise type(error)(f"{source}: {error}") from error
+        named = copy.copy(error)
+        named.args = (f"{source}: {error}",)
+        raise named from error
 
 
 def parse_values(texts: Mapping[str, str]) -> dict[str, Any]:

@@ -88,8 +88,8 @@ Options are defaults for the lines of a file: a preset gives way to an option, a
 line's own value. A .csv or .jsonl file has a column for each of these that it needs: prompt,
 engine, width, height, seconds, fps, seed, steps, guidance, audio, image, last_image, extend,
 reference, stages, cache, loras (with ; between them). Progress goes to stderr, the path of every
-finished clip to stdout. Exit codes: 0 all is well, 1 something failed on the way, 2 the input was
-refused and nothing was rendered, 130 stopped by Ctrl-C.
+finished clip to stdout. Exit codes: 0 all is well, 1 some of several clips failed, 2 a sentence on
+stderr says why nothing was rendered, 130 stopped by Ctrl-C.
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,3 +61,13 @@ def settings() -> Settings:
     if "://" not in database:
         database = str(Path(database).expanduser().absolute())
     return Settings(home, outputs, _shipped("assets"), _shipped("presets"), database)
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the disk on which `folder` lies or will lie; 0 of a drive that is
+    not there.
+    """
+    for each in (folder, *folder.parents):
+        if each.exists():
+            return shutil.disk_usage(each).free
+    return 0

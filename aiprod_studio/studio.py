@@ -20,7 +20,7 @@ from aiprod_studio.graph.extend import continued
 from aiprod_studio.hardware.calibration import calibrated
 from aiprod_studio.hardware.ladder import predict
 from aiprod_studio.hardware.plan import Hardware, choose_plan
-from aiprod_studio.hardware.probe import probe
+from aiprod_studio.hardware.probe import probe, with_room
 from aiprod_studio.library.provenance import save_clip
 from aiprod_studio.types import ModelCard, Plan, Progress, Record, Request, complete
 
@@ -105,7 +105,7 @@ class Studio:
         card = self.card(request.engine)
         full = complete(continued(request), card)
         card = with_loras(card, full.loras)
-        plan = choose_plan(*calibrated(self.hardware, card), full, clips)
+        plan = choose_plan(*calibrated(with_room(self.hardware), card), full, clips)
         if self._batch and not full.cache:
             plan = _at_once(plan, min(self._batch, clips))
         return full, plan

@@ -21,6 +21,7 @@ from aiprod_studio.batch import (
     slug,
 )
 from aiprod_studio.errors import BadRequest, MediaError, StudioError
+from aiprod_studio.hardware.nearest import AsksTooMuch
 from aiprod_studio.library.provenance import save_clip
 from aiprod_studio.media.clip import Clip
 from aiprod_studio.media.images import write_image
@@ -238,6 +239,17 @@ def test_a_line_that_cannot_be_planned_is_named(tmp_path: Path) -> None:
     top = Line("", Request("a", seed=2**63 - 1))
     with pytest.raises(BadRequest, match="seed"):
         plan_jobs([top], 2, choose, tmp_path, resume=False)
+
+
+def test_a_line_that_does_not_fit_is_named_and_keeps_what_would_fit(tmp_path: Path) -> None:
+    nearest = Request("a", width=64)
+
+    def refuse(request: Request, clips: int = 1) -> tuple[Request, Plan]:
+        raise AsksTooMuch("it is too large", nearest)
+
+    with pytest.raises(AsksTooMuch, match=r"^p line 2: it is too large$") as caught:
+        plan_jobs([Line("p line 2", Request("a"))], 1, refuse, tmp_path, resume=False)
+    assert caught.value.nearest is nearest
 
 
 def test_open_folder_makes_what_is_missing_and_leaves_nothing(tmp_path: Path) -> None:

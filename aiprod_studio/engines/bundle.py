@@ -36,7 +36,8 @@ _STEPS = {"backbone": 127, "text_encoder": 127, "layout": 27, "sketcher": 23, "f
 # Of matrices that are told by how they differ; what a text encoder learnt last is small.
 _STEPS_MOVED = {"backbone": 9, "audio_vae": 9, "text_encoder": 4}
 _SINCE = "since"
-_KINDS: dict[str, tuple[type[Any], type[Any]]] = {
+# The networks by the names of their parts, each with its configuration.
+KINDS: dict[str, tuple[type[Any], type[Any]]] = {
     "backbone": (Backbone, BackboneConfig),
     "video_vae": (VideoVAE, VideoVAEConfig),
     "audio_vae": (AudioVAE, AudioVAEConfig),
@@ -65,7 +66,7 @@ class Networks:
 def save_bundle(
     path: Path,
     networks: Networks,
-    parts: Sequence[str] = tuple(_KINDS),
+    parts: Sequence[str] = tuple(KINDS),
     weights: str = "",
     since: Networks | None = None,
 ) -> None:
@@ -114,7 +115,7 @@ def load_bundle(path: Path, device: str = "cpu") -> Networks:
     networks: dict[str, Any] = {}
     with ExitStack() as opened:
         whole = _File(path, device, opened)
-        for part in _KINDS:
+        for part in KINDS:
             beside = path.with_suffix(f".{part}.safetensors")
             files = [_File(beside, device, opened)] if beside.exists() else []
             networks |= _build(part, [*files, whole])
@@ -213,7 +214,7 @@ def _build(part: str, files: Sequence[_File]) -> dict[str, Any]:
         sizes = _joined(sizes, file.configs.get(part, {}))
     if not sizes:
         return {}
-    kind, config_kind = _KINDS[part]
+    kind, config_kind = KINDS[part]
     frozen = {name: _freeze(value) for name, value in sizes.items()}
     with torch.device("meta"):
         network = kind(config_kind(**frozen))

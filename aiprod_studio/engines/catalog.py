@@ -37,6 +37,11 @@ def find_card(engine: str) -> ModelCard:
         from aiprod_studio.engines.hub.repo import repo_card
 
         return dataclasses.replace(repo_card(engine), others=cards()["starter"].others)
+    return listed_card(engine)
+
+
+def listed_card(engine: str) -> ModelCard:
+    """Return the card of an engine that the studio lists itself; else as `find_card` raises."""
     if engine not in cards():
         known = ", ".join(sorted(cards()))
         raise BadRequest(f"The engine '{engine}' does not exist. Choose one of: {known}.")

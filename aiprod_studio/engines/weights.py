@@ -202,7 +202,8 @@ class Components:
         if self.gguf is not None and name in DENOISERS:
             return load_gguf(kind, find_gguf(self.gguf), self.folder / name, self.dtype)
         quantisation = "" if stage_of(name) == "decode" else self.plan.quantisation
-        stored = _stored_dtype(self.folder / name)
+        with self._explained(name):
+            stored = _stored_dtype(self.folder / name)
         converted = quantisation or (self._place(name) == "disk" and stored != self.dtype)
         options: dict[str, Any] = {"dtype": stored if converted else self.dtype}
         if self._place(name) == "resident" and not converted and self.device.type != "cpu":
@@ -212,7 +213,8 @@ class Components:
                 self.folder, subfolder=name, use_safetensors=True, local_files_only=True, **options
             )
         if converted:
-            convert(network, self.folder / name, self.dtype, quantisation, self.device)
+            with self._explained(name):
+                convert(network, self.folder / name, self.dtype, quantisation, self.device)
         return network
 
     def _class(self, name: str) -> Any:

@@ -17,7 +17,7 @@ from aiprod_studio.types import Plan, Request
 class AsksTooMuch(DoesNotFit):
     """No plan fits; `nearest` is the closest request that one fits, or None where there is none."""
 
-    def __init__(self, message: str, nearest: Request | None) -> None:
+    def __init__(self, message: str, nearest: Request | None = None) -> None:
         super().__init__(message)
         self.nearest = nearest
 

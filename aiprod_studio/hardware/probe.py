@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 import platform
-import shutil
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +14,7 @@ import psutil
 
 from aiprod_studio.hardware.plan import Hardware
 from aiprod_studio.sentences import Said
-from aiprod_studio.settings import settings
+from aiprod_studio.settings import free_bytes, settings
 
 CGROUP = Path("/sys/fs/cgroup")
 # Measured with float32 matrix products on one core of a data-centre CPU.
@@ -76,9 +75,23 @@ def probe() -> Hardware:
         ram_bytes=ram,
         ram_free_bytes=free,
         cores=cores,
-        disk_free_bytes=_free_disk(settings().outputs),
+        disk_free_bytes=free_bytes(settings().outputs),
         because=because,
     )
+
+
+def with_room(hardware: Hardware) -> Hardware:
+    """Return the machine with the RAM and the disk that are free by now.
+
+    Of RAM never less than was free when it was probed: what is missing since may be weights that
+    are held for the next clip. GPU memory stays as it was, for the same reason.
+    """
+    free = max(hardware.ram_free_bytes, count_ram(CGROUP)[1])
+    disk = free_bytes(settings().outputs)
+    changes = {"ram_free_bytes": free, "disk_free_bytes": disk}
+    if hardware.device == "cpu":
+        changes["free_bytes"] = free
+    return dataclasses.replace(hardware, **changes)  # type: ignore[arg-type]
 
 
 def count_cores(cgroup: Path) -> int:
@@ -176,10 +189,3 @@ def _name_cpu() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine() or "CPU"
-
-
-def _free_disk(folder: Path) -> int:
-    """Return the free bytes of the disk on which `folder` lies or will lie."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

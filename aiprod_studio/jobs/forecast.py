@@ -9,7 +9,7 @@ from statistics import median
 
 from aiprod_studio.types import Progress
 
-PHASES = ("download", "load", "encode", "denoise", "refine", "decode", "save")
+PHASES = ("load", "encode", "denoise", "refine", "decode", "save")
 _SCALED = ("denoise", "refine", "decode", "save")
 # Measured with the starter; only until the first clip of an engine is done.
 _SHARES = {"load": 0.25, "encode": 0.05, "denoise": 0.6, "decode": 0.09, "save": 0.01}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ def read_state(path: Path, device: torch.device) -> dict[str, Any]:
     """Return a checkpoint; raises `ModelUnavailable` for a damaged file."""
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, UnpicklingError) as error:
         raise ModelUnavailable(
             f"The checkpoint {path} cannot be read. Delete it to begin again."
         ) from error

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
-from aiprod_studio.engines.bundle import Networks
+from aiprod_studio.engines.bundle import KINDS, Networks
 from aiprod_studio.errors import BadRequest
-from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
-from aiprod_studio.models.backbone import Backbone, BackboneConfig
-from aiprod_studio.models.finisher import Finisher, FinisherConfig
-from aiprod_studio.models.layout import LayoutConfig, LayoutPlanner
-from aiprod_studio.models.sketches import Sketcher, SketcherConfig
-from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
-from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
-from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
+from aiprod_studio.models.sketches import SketcherConfig
+from aiprod_studio.models.text_encoder import TextEncoderConfig
 from aiprod_studio.settings import settings
 from aiprod_studio.training.concepts import FIGURES, codebook, concept_table, concepts_of, kinds
 from aiprod_studio.training.curriculum import Curriculum
@@ -34,7 +26,7 @@ def build_networks(curriculum: Curriculum) -> Networks:
     terms = tomllib.loads((settings().assets / "video_terms.toml").read_text("utf-8"))
     words = [term for table in terms.values() for term in table["terms"]]
     family = curriculum.family
-    whole = {
+    told = {
         "text_encoder": dataclasses.replace(
             getattr(TextEncoderConfig, family)(words),
             choices=tuple(len(concept_table(kind, 1)) for kind in kinds()),
@@ -42,30 +34,17 @@ def build_networks(curriculum: Curriculum) -> Networks:
             hints=_hints(),
             figures=tuple(kinds().index(kind) for kind in FIGURES[1:]),
         ),
-        "audio_vae": getattr(AudioVAEConfig, family)(),
-        "video_vae": getattr(VideoVAEConfig, family)(),
-        "backbone": getattr(BackboneConfig, family)(),
-        "upscaler": getattr(UpscalerConfig, family)(),
-        "layout": getattr(LayoutConfig, family)(),
         "sketcher": dataclasses.replace(
             getattr(SketcherConfig, family)(),
             figures=tuple(kinds().index(kind) for kind in FIGURES),
             style=kinds().index("styles"),
         ),
-        "finisher": getattr(FinisherConfig, family)(),
-    }
-    classes: dict[str, Callable[[Any], nn.Module]] = {
-        "text_encoder": TextEncoder,
-        "audio_vae": AudioVAE,
-        "video_vae": VideoVAE,
-        "backbone": Backbone,
-        "upscaler": Upscaler,
-        "layout": LayoutPlanner,
-        "sketcher": Sketcher,
-        "finisher": Finisher,
     }
     built: dict[str, Any] = {}
-    for name, config in whole.items():
+    # The text encoder comes first, as others are as wide as what it writes.
+    for name in sorted(KINDS, key=lambda name: name != "text_encoder"):
+        kind, config_kind = KINDS[name]
+        config = told[name] if name in told else getattr(config_kind, family)()
         changes = curriculum.changes.get(name, {})
         plain = {key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()}
         if name in ("layout", "sketcher"):  # they read what the text encoder writes
@@ -74,7 +53,7 @@ def build_networks(curriculum: Curriculum) -> Networks:
             plain = {"registers": built["text_encoder"].config.registers, **plain}
         torch.manual_seed(0)
         try:
-            built[name] = classes[name](dataclasses.replace(config, **plain))
+            built[name] = kind(dataclasses.replace(config, **plain))
         except (TypeError, ValueError, RuntimeError) as error:
             raise BadRequest(
                 f"The curriculum's changes to {name} do not fit ({error}). Correct them."

@@ -122,6 +122,5 @@ class Source:
 
 def _first_frames(rows: Rows) -> Rows:
     """Return rows of clips as rows of pictures; the first latent is the first frame's own."""
-    return {
-        name: v[:, :, :1] if name == "video" else v for name, v in rows.items() if name != "audio"
-    }
+    cut = ("video", "pixels")
+    return {name: v[:, :, :1] if name in cut else v for name, v in rows.items() if name != "audio"}

@@ -101,7 +101,7 @@ def read(values: Any, bench: Bench) -> Request:
     found = {name: str(_find_file(name, told, bench)) for name, told in files.items()}
     request = Request.from_json({**values, **found})
     if bench.limits is not None:
-        bench.limits.check_loras(request)
+        bench.limits.check_own(request)
     return request
 
 

@@ -116,7 +116,8 @@ def act(bench: Bench, do: str, about: str) -> None:
     if do in steps:
         steps[do](about)
     elif do == "first":
-        queue.move(about, before=queue.jobs(*WAITING)[0].id)
+        waiting = queue.jobs(*WAITING)
+        queue.move(about, before=waiting[0].id if waiting else None)
     elif do == "again":
         queue_clip(bench, dataclasses.replace(queue.find(about).request, seed=None))
     elif do == "final":

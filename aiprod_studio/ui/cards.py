@@ -21,7 +21,6 @@ from aiprod_studio.ui.verdict import Verdict
 
 # How much of a clip's time each phase takes, roughly; for the bar only.
 _SHARES = {
-    "download": 0.0,
     "load": 0.1,
     "encode": 0.05,
     "denoise": 0.7,

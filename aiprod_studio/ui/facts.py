@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import re
-import shutil
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from aiprod_studio import __version__
-from aiprod_studio.settings import settings
+from aiprod_studio.settings import free_bytes, settings
 from aiprod_studio.types import Hardware
 from aiprod_studio.ui.texts import Texts
 
@@ -48,7 +47,7 @@ def draw_facts(hardware: Hardware | None, say: Texts) -> str:
             "system.device": f"{hardware.name} ({hardware.device})",
             "system.cores": str(hardware.cores),
         }
-    rows["system.disk"] = _gigabytes(_free_disk(settings().outputs))
+    rows["system.disk"] = _gigabytes(free_bytes(settings().outputs))
     rows["system.versions"] = ", ".join(_versions())
     table = "".join(
         f"<dt>{escape(say(key))}</dt><dd>{escape(value)}</dd>" for key, value in rows.items()
@@ -64,7 +63,7 @@ def write_report(hardware: Hardware | None, log: Path) -> str:
         total, free = _gigabytes(hardware.total_bytes), _gigabytes(hardware.free_bytes)
         lines.append(f"{hardware.device}: {hardware.name}, {hardware.cores} cores")
         lines.append(f"{free} of {total} free; {hardware.because}")
-    lines.append(f"{_gigabytes(_free_disk(settings().outputs))} of disk free")
+    lines.append(f"{_gigabytes(free_bytes(settings().outputs))} of disk free")
     for name in ("studio.log", log.name):
         end = read_end(log.with_name(name))
         if end:
@@ -122,12 +121,6 @@ def _versions() -> list[str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def _free_disk(folder: Path) -> int:
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def _gigabytes(size: int) -> str:

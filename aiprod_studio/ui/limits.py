@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiprod_studio.engines.catalog import find_card
+from aiprod_studio.engines.catalog import find_card, listed_card
 from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.graph.extend import continued, whole_seconds
 from aiprod_studio.sentences import Said
@@ -49,6 +49,7 @@ class Limits:
         The picture or clip that it begins with must lie in the folder `pictures`.
         """
         self._check_file(request, pictures)
+        self.check_own(request)
         full = complete(continued(request), find_card(request.engine))
         assert full.width is not None
         assert full.height is not None
@@ -60,10 +61,13 @@ class Limits:
         for asked, limit, key, told in most:
             if asked is not None and asked > limit:
                 raise BadRequest(Said(key, told, limit=limit))
-        self.check_loras(full)
 
-    def check_loras(self, request: Request) -> None:
-        """Raise `BadRequest` for LoRAs: even a plan would look at the files that they name."""
+    def check_own(self, request: Request) -> None:
+        """Raise `BadRequest` for LoRAs, and for engines that the studio does not list.
+
+        Even a plan would look at the files and repositories that they name, as the owner.
+        """
+        listed_card(request.engine)
         if request.loras:
             told = "This studio shares no LoRAs. Leave them out."
             raise BadRequest(Said("said.no_loras", told))

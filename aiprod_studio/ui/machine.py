@@ -17,6 +17,7 @@ from aiprod_studio.errors import StudioError
 from aiprod_studio.hardware.probe import CGROUP, count_ram
 from aiprod_studio.media.files import write_bytes
 from aiprod_studio.sentences import Said
+from aiprod_studio.settings import free_bytes, settings
 from aiprod_studio.types import Hardware
 
 log = logging.getLogger(__name__)
@@ -41,11 +42,12 @@ class Machine:
 
     @property
     def hardware(self) -> Hardware | None:
-        """The machine with the memory that is free now; None until it is known."""
+        """The machine with the memory and disk that are free now; None until it is known."""
         if self._learned is None:
             return None
         ram, free = count_ram(CGROUP)
-        changes = {"ram_bytes": ram, "ram_free_bytes": free}
+        disk = free_bytes(settings().outputs)
+        changes = {"ram_bytes": ram, "ram_free_bytes": free, "disk_free_bytes": disk}
         if self._learned.device == "cpu":
             changes |= {"total_bytes": ram, "free_bytes": free}
         # On a GPU the memory that the worker holds is there for the next clip, so what was free

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiprod_studio.engines.catalog import find_card
 from aiprod_studio.engines.lora_sizes import with_loras
-from aiprod_studio.errors import BadRequest, DoesNotFit
+from aiprod_studio.errors import BadRequest, DoesNotFit, StudioError
 from aiprod_studio.graph.extend import continued
 from aiprod_studio.hardware.calibration import calibrated
 from aiprod_studio.hardware.plan import choose_plan
@@ -39,7 +39,7 @@ def judge(request: Request, hardware: Hardware | None, queue: Queue) -> Verdict:
     """Return the verdict on a request; no error is raised for what cannot be rendered."""
     try:
         card = find_card(request.engine)
-    except BadRequest as error:
+    except StudioError as error:  # weights of the Hub may be gone, too
         return Verdict("wrong", reasons=(str(error),))
     return weigh(request, card, hardware, queue)
 
@@ -75,7 +75,7 @@ def recall(settings: dict[str, Any], hardware: Hardware | None, queue: Queue) ->
     because = map(str, settings.get("plan", {}).get("because", ()))
     try:
         verdict = judge(Request.from_json(settings["request"]), hardware, queue)
-    except (BadRequest, TypeError, KeyError):  # another version made it
+    except (StudioError, TypeError, KeyError):  # another version made it
         return tuple(because)
     known = {reason: reason for reason in verdict.reasons}
     return tuple(known.get(reason, reason) for reason in because)

@@ -11,8 +11,9 @@ from aiprod_studio.hardware.imagined import imagine
 from aiprod_studio.hardware.plan import choose_plan
 from aiprod_studio.models.audio_vae import AudioVAE, AudioVAEConfig
 from aiprod_studio.models.backbone import Backbone, BackboneConfig
+from aiprod_studio.models.finisher import Finisher, FinisherConfig
 from aiprod_studio.models.layout import LayoutConfig, LayoutPlanner
-from aiprod_studio.models.sketches import Sketcher, SketcherConfig
+from aiprod_studio.models.sketches import Sketcher, SketcherConfig, animate
 from aiprod_studio.models.text_encoder import TextEncoder, TextEncoderConfig
 from aiprod_studio.models.upscaler import Upscaler, UpscalerConfig
 from aiprod_studio.models.video_vae import VideoVAE, VideoVAEConfig
@@ -108,3 +109,31 @@ def test_a_clip_is_laid_out_by_its_own_seed_unless_pictures_or_its_length_forbid
     torch.testing.assert_close(denoise(networks, 9, {}), denoise(bare, 9, {}))
     together = denoise(networks, 5, {}, 4, 5)
     torch.testing.assert_close(together[1], laid, atol=1e-5, rtol=1e-4)
+
+
+def test_figures_are_finished_frame_by_frame_where_they_are_drawn() -> None:
+    networks, plan = laid_out(), choose_plan(imagine(0, 32), find_card("starter"), Request("a dog"))
+    plan = dataclasses.replace(plan, frames=5, height=32, width=48)
+    request = Request("a dog", seconds=0.5, fps=8.0, steps=2, guidance=1.0, seed=5)
+    words = Text(torch.randn(1, 3, 16), torch.randn(1, 16))
+    torch.manual_seed(1)
+    finisher = Finisher(FinisherConfig(8, 1)).eval()
+    torch.nn.init.normal_(finisher.out.weight, std=0.1)
+    plain = NativeParts(networks, torch.device("cpu"))
+    parts = NativeParts(dataclasses.replace(networks, finisher=finisher), torch.device("cpu"))
+    [latents] = parts.denoise_together(
+        [words], words, [{}], [request], plan, lambda done, steps: None
+    )
+    assert latents.more["tracks"].shape[:2] == (1, 5)
+    assert latents.more["sketches"].shape == (1, 3, 4, 8, 8)
+    bare = dataclasses.replace(latents, more={})
+    assert np.array_equal(decode(parts, bare, plan), decode(plain, latents, plan))
+    finished = decode(parts, latents, plan)
+    assert not np.array_equal(finished, decode(plain, latents, plan))
+    with torch.inference_mode():
+        drawn = animate(latents.more["tracks"], latents.more["sketches"], (32, 48))[0]
+        whole = deblock(networks.video_vae.decode(latents.video), 16)[0]
+        seen = finisher(whole.transpose(0, 1), drawn.transpose(0, 1)).transpose(0, 1)
+    assert np.array_equal(finished, to_frames(seen[None].clamp(-1, 1)))
+    in_chunks = decode(parts, latents, dataclasses.replace(plan, chunk=4, tiling="stream"))
+    assert np.abs(in_chunks.astype(int) - finished).max() <= 1

@@ -35,6 +35,11 @@ def test_points_and_latents_come_back_to_the_bit_and_only_under_their_mark(tmp_p
     assert ended.audio is None
     trail.end("a", Latents(ended.video, torch.zeros(1, 2, 3)))
     assert found(tmp_path / "job").audio.shape == (1, 2, 3)
+    assert found(tmp_path / "job").more == {}
+    trail.end("a", Latents(ended.video, None, {"tracks": torch.full((1, 5, 45), 2.0)}))
+    kept = found(tmp_path / "job")
+    assert kept.audio is None
+    assert torch.equal(kept.more["tracks"], torch.full((1, 5, 45), 2.0))
 
 
 def test_memory_has_every_point_and_the_disk_some(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from aiprod_studio.hardware.probe import (
     half_rate,
     list_weights,
     probe,
+    with_room,
 )
+from aiprod_studio.settings import free_bytes
 
 
 def test_sees_this_machine() -> None:
@@ -30,6 +33,27 @@ def test_sees_this_machine() -> None:
     assert hardware.dtypes[0] == "float32"
     assert hardware.flops > 0
     assert hardware.because.startswith("on ")
+
+
+def test_room_that_came_since_counts_and_what_is_held_does_not() -> None:
+    hardware = probe()
+    tight = dataclasses.replace(hardware, ram_free_bytes=1, disk_free_bytes=1)
+    assert with_room(tight).ram_free_bytes > 2**20
+    assert with_room(tight).disk_free_bytes > 2**20
+    much = dataclasses.replace(hardware, ram_free_bytes=2**60)
+    assert with_room(much).ram_free_bytes == 2**60
+
+
+def test_a_drive_that_is_not_there_has_no_room(tmp_path: Path) -> None:
+    assert free_bytes(tmp_path / "not" / "yet") > 0
+    assert free_bytes(_NoDrive("nowhere")) == 0
+
+
+class _NoDrive(type(Path())):  # type: ignore[misc]
+    """A path on a drive that is not there: none of its parents exists."""
+
+    def exists(self) -> bool:
+        return False
 
 
 def test_falls_back_to_the_cpu_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from aiprod_studio.models.sketches import (
     FINE,
     Sketcher,
     SketcherConfig,
+    animate,
     lay_sketches,
 )
 
@@ -82,6 +83,19 @@ def test_every_kind_has_its_sketch_and_who_stands_lower_is_in_front():
     cast[1]["y"] = 0.7
     frame = canvas(lay_sketches(tracks_of(*cast), sketches, (8, 8)))[0]
     assert frame[:3, 36, 32].tolist() == [0, 1, 0]
+
+
+def test_cells_show_the_animatic_and_it_has_any_size():
+    sketches = torch.stack([plain(RED), plain(GREEN), plain(BLUE)])[None]
+    tracks = tracks_of({"x": 0.25, "y": 0.75}, {"slot": ALIKE, "x": 0.7, "turn": 0.4})
+    frames = animate(tracks, sketches, (4 * FINE, 8 * FINE))[0].transpose(0, 1)
+    assert torch.equal(canvas(lay_sketches(tracks, sketches, (4, 8))), frames)
+    large = animate(tracks, sketches, (96, 192))
+    assert large.shape == (1, 4, 5, 96, 192)
+    share = [
+        (each[0, 3] > 0.5).float().mean().item() for each in (large, frames.transpose(0, 1)[None])
+    ]
+    assert abs(share[0] - share[1]) < 0.02
 
 
 def test_clips_of_a_batch_are_laid_apart():

@@ -135,12 +135,14 @@ def test_looks_write_clips_with_sound_and_pictures_for_the_page(tasks, tmp_path)
 
 def test_real_clips_take_the_place_of_scenes(tasks, clips, networks):
     made = tasks(clips)
-    for name in ("audio_vae", "video_vae", "backbone"):
+    for name in ("audio_vae", "video_vae", "backbone", "decoder"):
         task = made[name]
         for step in range(2):
             value = task.loss(task.network, task.draw(step))
             assert value.isfinite(), name
-        assert len(task.held_out()) == (2 if name == "backbone" else 1)
+        assert len(task.held_out()) == (2 if name in ("backbone", "decoder") else 1)
+    shapes = {made["decoder"].draw(step)["pixels"].shape[2] for step in range(2)}
+    assert shapes == {1, 5}, "pictures are one frame of the clips"
     rows = made["backbone"].draw(0)
     assert rows["video"].shape[2] == 2
     assert "surface" not in rows

@@ -34,6 +34,7 @@ def test_a_wrong_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
         ({"seconds": None}, "seconds"),
         ({"steps": 61}, "steps"),
         ({"loras": ["/etc/passwd"]}, "LoRA"),
+        ({"engine": "hub:somebody/private"}, "does not exist"),
     ],
 )
 def test_more_than_the_limit_is_refused(tmp_path: Path, wishes: dict[str, Any], word: str) -> None:

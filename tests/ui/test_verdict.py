@@ -44,6 +44,9 @@ def test_the_reasons_of_a_clip_are_told_in_every_language_where_they_are_known(
     told = [Texts("de").tell(reason) for reason in why]
     assert told[-1] == because[-1]
     assert not {*told[:-1]} & {*because}
+    gone = json.loads(json.dumps(kept))
+    gone["request"]["engine"] = "hub:nobody/gone"  # as its weights are
+    assert list(recall(gone, hardware, bench.queue)) == because
     for other in ({}, {"plan": {"because": [7]}}, {**settings, "request": {"colour": "red"}}):
         assert recall(other, hardware, bench.queue) == tuple(
             map(str, other.get("plan", {}).get("because", ()))

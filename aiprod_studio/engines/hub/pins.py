@@ -61,9 +61,10 @@ def adopt(variant: Variant, cache: RepoCache) -> Pin | None:
     try:
         chosen = choose_files(names, variant)
         files = tuple(_local_file(folder, name) for name in chosen)
-    except (RepoGone, ModelUnavailable):
-        return None
-    if not set(_shards(folder, chosen)) <= set(chosen):
+        whole = set(_shards(folder, chosen)) <= set(chosen)
+    except (RepoGone, ModelUnavailable, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None  # an index that cannot be read is none of ours
+    if not whole:
         return None
     return Pin(variant.repo, variant.revision, commit, files)
 

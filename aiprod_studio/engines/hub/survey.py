@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from aiprod_studio.engines.hub.errors import (
 from aiprod_studio.engines.hub.pace import Manners, Patience, ShouldStop
 from aiprod_studio.engines.hub.pins import Pin, adopt, read_pin
 from aiprod_studio.engines.hub.source import Source, Variant, choose_files
+from aiprod_studio.settings import free_bytes
 
 RESERVE_BYTES = 256 * 2**20
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -49,7 +49,7 @@ class Hub:
     @property
     def free_bytes(self) -> int:
         """The space that is free on the disk of the cache, which need not exist yet."""
-        return shutil.disk_usage(_existing(self.cache)).free
+        return free_bytes(self.cache)
 
 
 def this_hub() -> Hub:
@@ -246,13 +246,6 @@ def _look(
         access,
         also,
     )
-
-
-def _existing(folder: Path) -> Path:
-    """Return the nearest folder above that exists, which is on the same disk."""
-    while not folder.exists():
-        folder = folder.parent
-    return folder
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from aiprod_studio.engines.catalog import find_card
+from aiprod_studio.engines.catalog import cards, find_card
 from aiprod_studio.errors import BadRequest, MediaError
 from aiprod_studio.library.provenance import PICTURES, find_files, read_request
 from aiprod_studio.media.video import probe
@@ -62,10 +62,7 @@ def _fill(form: Form, bench: Bench) -> list[Any]:
     """Return the updates that put `form` on the page, in the order of its fields."""
     files: dict[str, Any] = {name: _find_file(getattr(form, name), bench) for name in FILES}
     form = dataclasses.replace(form, **files)
-    try:
-        card = find_card(form.engine)
-    except BadRequest:
-        card = find_card(Form().engine)
+    card = cards().get(form.engine) or find_card(Form().engine)
     updates: dict[str, Any] = {name: gr.update(value=getattr(form, name)) for name in NAMES}
     most = longest_seconds(card)
     updates["prompt"] = gr.update(value=form.prompt, interactive=True)
@@ -113,7 +110,7 @@ def _ask(form: Form, own: Bench) -> Request:
     """
     request = form.to_request()
     if own.limits is not None:
-        own.limits.check_loras(request)
+        own.limits.check_own(request)
     if request.reference is not None:
         try:
             probe(Path(request.reference))
