@@ -21,9 +21,9 @@ from diffusers.loaders.single_file_utils import (
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from aiprod_studio.engines.hub.copies import converted_folder
 from aiprod_studio.engines.tensors import write_tensors
 from aiprod_studio.errors import DoesNotFit, ModelUnavailable
-from aiprod_studio.settings import settings
 
 INDEX = {
     "_class_name": "LTXPipeline",
@@ -50,7 +50,10 @@ def unpack(folder: Path, sizes: Mapping[str, Mapping[str, Any]]) -> Path:
     files = sorted(folder.glob("ltxv-*.safetensors"))
     if not files:
         return folder
-    target = settings().home / "models" / "unpacked" / f"{files[0].stem}-{folder.name[:12]}"
+    # Beside what else is made of the same repository: it goes when that is removed.
+    target = converted_folder(folder.parent.parent.name) / f"{files[0].stem}-{folder.name[:12]}"
+    if target.exists() and not all((target / name).exists() for name in _BESIDE):
+        shutil.rmtree(target, ignore_errors=True)  # what it refers to has been moved
     if not target.exists():
         beginning = target.with_name(f"{target.name}.part")
         shutil.rmtree(beginning, ignore_errors=True)
@@ -66,6 +69,8 @@ def unpack(folder: Path, sizes: Mapping[str, Mapping[str, Any]]) -> Path:
                 f"{files[0].name} cannot be unpacked to {target.parent} ({error.strerror}). Free "
                 f"{files[0].stat().st_size / 1e9:.1f} GB there."
             ) from error
+        finally:
+            shutil.rmtree(beginning, ignore_errors=True)
     return target
 
 

@@ -374,6 +374,14 @@ def test_one_file_is_unpacked_once(pipe: LTXPipeline, folder: Path, tmp_path: Pa
     shutil.copytree(single, other)
     with pytest.raises(ModelUnavailable, match="does not hold the networks"):
         unpack(other, {})
+    assert not list(unpacked.parent.glob("*.part"))
+    # The weights move to another disk, where they are known by the same names.
+    moved = tmp_path / "another disk" / tmp_path.parent.name / tmp_path.name / single.name
+    moved.parent.mkdir(parents=True)
+    single.rename(moved)
+    assert not (unpacked / "scheduler").exists()
+    assert unpack(moved, sizes) == unpacked
+    assert (unpacked / "scheduler" / "scheduler_config.json").is_file()
 
 
 ROW = """
