@@ -61,7 +61,7 @@ def work(
     database is out of reach it waits.
     """
     stop = stop or threading.Event()
-    name = f"{platform.node()} {os.getpid()}"
+    name = f"{_machine()}{os.getpid()}"
     while not stop.is_set():
         try:
             queue.sweep()
@@ -76,6 +76,23 @@ def work(
             stop.wait(POLL_SECONDS)
         else:
             _Shift(queue, render, folder / job.id, job, stop).run()
+
+
+def let_go(queue: Queue) -> None:
+    """Queue again what this machine's worker was rendering when it was ended on purpose.
+
+    So it is no death that counts. Nothing is done while the database is out of reach.
+    """
+    with suppress(QueueUnavailable):
+        for job in queue.jobs("running"):
+            if job.worker and job.worker.startswith(_machine()):
+                with suppress(LeaseLost):
+                    queue.release(job)
+
+
+def _machine() -> str:
+    """Return how the names of this machine's workers begin."""
+    return f"{platform.node()} "
 
 
 def clear(queue: Queue, folder: Path) -> None:

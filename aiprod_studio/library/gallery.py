@@ -112,7 +112,7 @@ class Query:
 class Gallery:
     """The clips below the folder `outputs`; `home` keeps the index and the thumbnails.
 
-    Raises `StudioError` when the index cannot be opened or written.
+    Raises `StudioError` when the index cannot be opened.
     """
 
     def __init__(self, outputs: Path, home: Path) -> None:
@@ -120,13 +120,24 @@ class Gallery:
         self.thumbnails = home / "thumbnails"
         self.trash = Trash(outputs)
         self._file = home / "gallery.db"
-        home.mkdir(parents=True, exist_ok=True)
         try:
-            self._engine = _open(self._file)
-        except DatabaseError:
-            # A damaged or foreign index holds nothing that a scan does not bring back.
+            home.mkdir(parents=True, exist_ok=True)
+            self._engine = self._open_index()
+        except (OSError, DatabaseError) as error:
+            raise StudioError(
+                f"The index of the library, {self._file}, cannot be opened ({error}). Close other "
+                "programs that use it, and make sure that its folder can be written."
+            ) from error
+
+    def _open_index(self) -> Engine:
+        """Return the index's engine; one that is damaged or foreign is made anew by a scan."""
+        try:
+            return _open(self._file)
+        except DatabaseError as error:
+            if "locked" in str(error):  # another program writes it: nothing is wrong with it
+                raise
             self._file.unlink(missing_ok=True)
-            self._engine = _open(self._file)
+            return _open(self._file)
 
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""

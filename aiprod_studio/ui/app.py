@@ -22,6 +22,7 @@ from starlette.middleware import Middleware
 
 from aiprod_studio.errors import StudioError
 from aiprod_studio.jobs.queue import Queue
+from aiprod_studio.jobs.worker import let_go
 from aiprod_studio.library.gallery import Gallery
 from aiprod_studio.report import write_line
 from aiprod_studio.settings import settings
@@ -120,6 +121,7 @@ def open_bench() -> Iterator[Bench]:
         yield Bench(queue, gallery, Machine(home / "machine.json"), renderer, own_texts())
     finally:
         renderer.close()
+        let_go(queue)
         gallery.close()
         queue.database.close()
 

@@ -1,6 +1,7 @@
 """The worker, proved with real processes that are really killed."""
 
 import os
+import platform
 import signal
 import threading
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aiprod_studio.jobs.queue import Queue
-from aiprod_studio.jobs.worker import Order, clear, work
+from aiprod_studio.jobs.worker import Order, clear, let_go, work
 from aiprod_studio.media.files import write_bytes
 from aiprod_studio.types import Plan, Progress, Record, Request
 
@@ -106,6 +107,15 @@ def test_a_job_that_kills_its_workers_fails_after_three(queue, crew, tmp_path):
     crew.join(crew.start("work", tmp_path, lease=0.3))
     assert states(queue) == ["failed", "done"]
     assert "died 3 times" in queue.jobs()[0].error
+
+
+def test_what_a_worker_rendered_when_it_was_ended_on_purpose_counts_no_death(queue, tmp_path):
+    here, elsewhere = add(queue, tmp_path, "here", "elsewhere")
+    queue.take(f"{platform.node()} 1")
+    queue.take("another machine 1")
+    let_go(queue)
+    assert (queue.find(here).state, queue.find(here).attempts) == ("queued", 0)
+    assert queue.find(elsewhere).state == "running"
 
 
 def test_a_full_disk_fails_one_job_with_a_sentence(queue, crew, tmp_path):

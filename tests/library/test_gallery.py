@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aiprod_studio.errors import BadRequest
+from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.library.gallery import DRAFTS, Gallery, Query, since_days
 from aiprod_studio.library.provenance import save_clip
 from aiprod_studio.media.clip import Clip
@@ -132,6 +132,16 @@ def test_an_export_overwrites_nothing(gallery: Gallery, outputs: Path, tmp_path:
     assert [path.name for path in first + second] == ["a.mp4", "a-2.mp4"]
     with pytest.raises(BadRequest, match="not in the library"):
         gallery.export(["gone.mp4"], folder)
+
+
+def test_an_index_that_cannot_be_opened_is_a_sentence_and_stays(
+    outputs: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.write_text("a file in the way")
+    with pytest.raises(StudioError, match="cannot be opened"):
+        Gallery(outputs, home)
+    assert home.read_text() == "a file in the way"
 
 
 def test_a_damaged_index_is_made_anew(gallery: Gallery, outputs: Path, tmp_path: Path) -> None:
