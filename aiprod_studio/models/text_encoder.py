@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from aiprod_studio.models import tokens as written
 from aiprod_studio.models.tokens import FIRST_CHARACTER, MARK, PADDING, Vocabulary
 
+SURE = 0.5  # what is not named, but guessed, must be as likely as this to be a further figure
 NAMED = 12.0  # what a row's score gains where the prompt has its name; a sure one has about 16
 
 
@@ -23,7 +24,8 @@ class TextEncoderConfig:
     `choices` are the rows of the codebook among which each register, from the first on, chooses.
     What names name stands in the order of these rows, so far as they go; `hints` are names of
     further ones, by register and row. The registers of `figures` choose a second, a third, … of
-    what the first one chooses, among names where there are that many.
+    what the first one chooses, among names where there are that many. The register `relation`
+    says how the second one stands to the first; there may be none.
     """
 
     width: int = 192
@@ -38,6 +40,7 @@ class TextEncoderConfig:
     names: tuple[tuple[str, ...], ...] = ()
     hints: tuple[tuple[int, int, tuple[str, ...]], ...] = ()
     figures: tuple[int, ...] = ()
+    relation: int | None = None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -112,14 +115,28 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Map `[B, L]` to the features of the registers `[B, R, D]` and their mean `[B, D]`."""
         gathered = self.gather(tokens)
-        said = []
+        chances = []
         rows = torch.split(self.codebook, list(self.config.choices))
         named = self.named(tokens)
         for register, row, known in zip(gathered.unbind(1), rows, named, strict=False):
             scores = register @ row.T / register.shape[-1] ** 0.5 + known
-            said.append(scores.float().softmax(dim=-1).to(row.dtype) @ row)
+            chances.append(scores.float().softmax(dim=-1))
+        self._leave_alone(chances, named)
+        said = [chance.to(row.dtype) @ row for chance, row in zip(chances, rows, strict=True)]
         features = torch.cat([*(one.unsqueeze(1) for one in said), gathered[:, len(said) :]], dim=1)
         return features, features.mean(dim=1)
+
+    def _leave_alone(self, chances: list[Tensor], named: list[Tensor]) -> None:
+        """Choose no further figure that is a vague guess, and no relation to nobody.
+
+        `a balloon over a mountain` tells a relation, but its second figure is a place.
+        """
+        for register in self.config.figures:
+            vague = (chances[register].amax(dim=1) < SURE) & ~named[register].any(dim=1)
+            _say_nothing(chances, register, vague)
+        if self.config.relation is not None and self.config.figures:
+            alone = chances[self.config.figures[0]][:, -1] > SURE
+            _say_nothing(chances, self.config.relation, alone)
 
     def named(self, tokens: Tensor) -> list[Tensor]:
         """Return for each register with choices what names add to its rows' scores `[B, rows]`.
@@ -164,3 +181,10 @@ class TextEncoder(nn.Module):
         x = torch.where((tokens >= FIRST_CHARACTER).unsqueeze(-1), first + second, terms)
         known: Tensor = self.names(named) * (named > 0).unsqueeze(-1)
         return x + known
+
+
+def _say_nothing(chances: list[Tensor], register: int, rows: Tensor) -> None:
+    """Let a register choose its last row, that nothing is said, where `rows` `[B]` are true."""
+    nothing = torch.zeros_like(chances[register])
+    nothing[:, -1] = 1
+    chances[register] = torch.where(rows.unsqueeze(1), nothing, chances[register])

@@ -33,6 +33,7 @@ def build_networks(curriculum: Curriculum) -> Networks:
             names=known_names(),
             hints=_hints(),
             figures=tuple(kinds().index(kind) for kind in FIGURES[1:]),
+            relation=kinds().index("relations"),
         ),
         "sketcher": dataclasses.replace(
             getattr(SketcherConfig, family)(),

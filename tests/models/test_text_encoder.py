@@ -83,3 +83,32 @@ def test_hints_name_rows_of_any_register_and_figures_choose_among_what_the_first
     with torch.no_grad():
         huge = encoder(tokenise(["a huge one"], config))[0]
     assert torch.allclose(huge[0, 1], encoder.codebook[3], atol=0.3)
+
+
+def test_no_further_figure_is_guessed_and_nobody_has_a_relation():
+    config = dataclasses.replace(TINY, choices=(4, 3, 4), figures=(2,), relation=1)
+    encoder = TextEncoder(config).eval()
+    torch.nn.init.normal_(encoder.codebook)
+    rows = torch.split(encoder.codebook, [4, 3, 4])
+
+    def say(*scores: list[float], named: bool = False) -> list[torch.Tensor]:
+        chances = [torch.tensor([row]).softmax(dim=1) for row in scores]
+        known = [torch.zeros_like(chance) for chance in chances]
+        known[2][0, 0] = NAMED * named
+        encoder._leave_alone(chances, known)
+        return chances
+
+    first, related = [9.0, 0.0, 0.0, 0.0], [9.0, 0.0, 0.0]
+    vague, sure = [0.2, 0.1, 0.0, 0.0], [5.0, 0.0, 0.0, 0.0]
+    nothing, nobody = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.0, 0.0, 0.0, 1.0]])
+    chances = say(first, related, vague)
+    assert torch.equal(chances[1], nothing)
+    assert torch.equal(chances[2], nobody)
+    assert chances[0][0, 0] > 0.9
+    for kept in (say(first, related, sure), say(first, related, vague, named=True)):
+        assert kept[1][0, 0] > 0.9
+        assert kept[2][0, 0] > kept[2][0, 3]
+    torch.nn.init.zeros_(encoder.out.weight)  # so that all it has are guesses
+    torch.nn.init.zeros_(encoder.out.bias)
+    said = encoder(tokenise(["a dog"], config))[0]
+    torch.testing.assert_close(said[0, 2], rows[2][3])
