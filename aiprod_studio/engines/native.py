@@ -41,7 +41,7 @@ from aiprod_studio.types import ModelCard, Plan, Request
 
 _SHIFT = 3.0
 _LAYOUT_STEPS = 24
-_AT_ONCE = 8  # frames that are finished or enlarged together
+_AT_ONCE = 4  # frames that are finished or enlarged together
 
 
 @dataclass(frozen=True)
@@ -231,8 +231,9 @@ class NativeParts(Batching):
 
         done = 0
         for video in decode_stream(decode, latents.video, tiling):
-            yield _pixels(self._finish(video, latents.more, done))
-            done += video.shape[2]
+            for few in torch.split(video, _AT_ONCE, dim=2):
+                yield _pixels(self._finish(few, latents.more, done))
+                done += few.shape[2]
 
     def _finish(self, video: Tensor, drawn: Mapping[str, Tensor], begin: int) -> Tensor:
         """Return frames `[1, 3, t, H, W]` with figures painted as they are `drawn` from `begin` on.
@@ -242,15 +243,11 @@ class NativeParts(Batching):
         finisher = self.networks.finisher
         if finisher is None or "sketches" not in drawn:
             return video
-        pieces = []
-        for few in torch.split(video, _AT_ONCE, dim=2):
-            tracks = drawn["tracks"][:, begin : begin + few.shape[2]]
-            begin += few.shape[2]
-            with torch.inference_mode():
-                animatic = animate(tracks, drawn["sketches"], (few.shape[3], few.shape[4]))
-                seen = finisher(_frames(few.to(self.device)), _frames(animatic))
-            pieces.append(seen.transpose(0, 1).unsqueeze(0).clamp(-1, 1).to(video.device))
-        return torch.cat(pieces, dim=2)
+        tracks = drawn["tracks"][:, begin : begin + video.shape[2]]
+        with torch.inference_mode():
+            animatic = animate(tracks, drawn["sketches"], (video.shape[3], video.shape[4]))
+            seen = finisher(_frames(video.to(self.device)), _frames(animatic))
+        return seen.transpose(0, 1).unsqueeze(0).clamp(-1, 1).to(video.device)
 
     def enlarge(self, frames: Frames) -> Frames:
         """Return frames `[T, 2H, 2W, 3]`, or those as they are where the bundle has no upscaler."""

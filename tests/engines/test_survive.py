@@ -258,12 +258,14 @@ def tell(number, progress):
     if progress.stage == "decode" and "decode" not in [stage for stage, _ in steps]:
         with open("/proc/self/status") as lines:
             data = next(int(line.split()[1]) for line in lines if line.startswith("VmData"))
-        resource.setrlimit(resource.RLIMIT_DATA, ((data << 10) + (20 << 20), -1))
+        resource.setrlimit(resource.RLIMIT_DATA, ((data << 10) + (22 << 20), -1))
     if progress.stage == "save":
         resource.setrlimit(resource.RLIMIT_DATA, (-1, -1))
     steps.append((progress.stage, progress.done))
 
 ((_, record),) = Studio().render_all([(request, Path(sys.argv[2]))], tell)
+if isinstance(record, Exception):
+    raise record
 print(json.dumps(steps))
 """
 
