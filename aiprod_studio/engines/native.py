@@ -243,10 +243,10 @@ class NativeParts(Batching):
         finisher = self.networks.finisher
         if finisher is None or "sketches" not in drawn:
             return video
-        tracks = drawn["tracks"][:, begin : begin + video.shape[2]]
+        size, frames = (video.shape[3], video.shape[4]), slice(begin, begin + video.shape[2])
         with torch.inference_mode():
-            animatic = animate(tracks, drawn["sketches"], (video.shape[3], video.shape[4]))
-            seen = finisher(_frames(video.to(self.device)), _frames(animatic))
+            animatic = animate(drawn["tracks"], drawn["sketches"], size, frames)
+            seen: Tensor = finisher(_frames(video.to(self.device)), _frames(animatic))
         return seen.transpose(0, 1).unsqueeze(0).clamp(-1, 1).to(video.device)
 
     def enlarge(self, frames: Frames) -> Frames:

@@ -78,23 +78,26 @@ def lay_sketches(tracks: Tensor, sketches: Tensor, grid: tuple[int, int]) -> Ten
     return by_latent(cells.permute(0, 2, 3, 5, 1, 4, 6).flatten(4))
 
 
-def animate(tracks: Tensor, sketches: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the animatic `[B, 4, T, height, width]`, premultiplied RGBA over nothing.
+def animate(
+    tracks: Tensor, sketches: Tensor, size: tuple[int, int], frames: slice = slice(None)
+) -> Tensor:
+    """Return those frames of the animatic `[B, 4, T, height, width]`, premultiplied RGBA.
 
-    `sketches` `[B, kinds, 4, side, side]` are drawn along tracks `[B, T, TRACKS]`. Whose feet are
-    higher in the frame stands farther away.
+    `sketches` `[B, kinds, 4, side, side]` are drawn over nothing along tracks `[B, T, TRACKS]`, of
+    which the whole clip tells who is there and how they stand: whose feet are higher in the frame
+    is farther away.
     """
     figures = read_tracks(tracks)[0]
-    B, T = tracks.shape[:2]
-    canvas = tracks.new_zeros(B, 4, T, *size)
     feet = (figures.y + figures.tall / 2).mean(dim=1)
+    B, T = len(tracks), len(range(tracks.shape[1])[frames])
+    canvas = tracks.new_zeros(B, 4, T, *size)
     for slot in feet.argsort(dim=1).T:
         rows = (figures.there[torch.arange(B), 0, slot] > 0).nonzero()[:, 0]
         if not len(rows):
             continue
         slots = slot[rows]
         columns = (getattr(figures, each.name) for each in dataclasses.fields(figures))
-        one = Figures(*(column[rows, :, slots].unsqueeze(2) for column in columns))
+        one = Figures(*(column[rows, frames, slots].unsqueeze(2) for column in columns))
         points = torch.cat(locate(one, size), dim=-1).flatten(1, 2)
         looks = sketches[rows, (slots - ALIKE + 1).clamp(min=0)].to(points)
         drawn = F.grid_sample(looks, points, align_corners=False).view(-1, 4, T, *size)

@@ -29,6 +29,10 @@ Inputs = ParamSpec("Inputs")
 ASKED: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 """How what a person does is connected: no spinner over the page, no name in an API."""
 
+FORMED: dict[str, Any] = {**ASKED, "preprocess": False}
+"""How the form is sent: as it is, since Gradio's own words for what is wrong in it name no field,
+and say nothing at all of a picture that cannot be read."""
+
 STEADY: dict[str, Any] = {**ASKED, "queue": False}
 """How what happens by itself is connected: at once, as nothing it does can need a message."""
 

@@ -85,21 +85,16 @@ def lay_form(say: Texts) -> dict[str, Any]:
     return {name: found[name] for name in NAMES}
 
 
-def fit_fields(
-    card: ModelCard, mode: str, refined: bool, bench: Bench, sent: str = ""
-) -> dict[str, Any]:
+def fit_fields(card: ModelCard, mode: str, refined: bool, bench: Bench) -> dict[str, Any]:
     """Return updates of the fields that not every engine and mode has, by their names.
 
-    What the engine cannot do, or not for visitors, goes out of sight and out of the form, but that
-    the mode `sent` stays a choice: a value on its way that is none would be an error.
+    What the engine cannot do, or not for visitors, goes out of sight and out of the form.
     """
     say = bench.say
     choices = mode_choices(card, say)
     modes = [each for _, each in choices]
     if mode not in modes:
         mode = PICTURE if mode == KEYFRAMES and PICTURE in modes else TEXT
-    if sent not in ("", *modes):
-        choices.append((say(f"mode.{sent}"), sent))
     refines = "upscale" in card.tasks
     refined = refined and refines
     updates = {name: gr.update(visible=mode in shown) for name, shown in FILES.items()}
@@ -172,8 +167,6 @@ def _lay_advanced(say: Texts) -> dict[str, Any]:
         visible=False,
         elem_id="as-loras",
     )
-    # Gradio leaves an empty file among the uploads whenever it reads this one; `drop_partial`
-    # clears them away.
     found["reference"] = gr.File(
         label=say("field.reference"),
         file_types=["video", "image"],

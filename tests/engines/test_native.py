@@ -134,6 +134,7 @@ def test_figures_are_finished_frame_by_frame_where_they_are_drawn() -> None:
         drawn = animate(latents.more["tracks"], latents.more["sketches"], (32, 48))[0]
         whole = deblock(networks.video_vae.decode(latents.video), 16)[0]
         seen = finisher(whole.transpose(0, 1), drawn.transpose(0, 1)).transpose(0, 1)
-    assert np.array_equal(finished, to_frames(seen[None].clamp(-1, 1)))
+    shown = to_frames(seen[None].clamp(-1, 1))
+    assert np.abs(shown.astype(int) - finished).max() <= 1
     in_chunks = decode(parts, latents, dataclasses.replace(plan, chunk=4, tiling="stream"))
     assert np.abs(in_chunks.astype(int) - finished).max() <= 1

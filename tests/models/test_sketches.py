@@ -98,6 +98,17 @@ def test_cells_show_the_animatic_and_it_has_any_size():
     assert abs(share[0] - share[1]) < 0.02
 
 
+def test_some_frames_of_an_animatic_are_as_in_the_whole():
+    sketches = torch.stack([plain(RED), plain(GREEN), plain(BLUE)])[None]
+    tracks = tracks_of({"x": 0.45}, {"slot": ALIKE, "x": 0.55})
+    # Who stands nearer, who is there and how they face is what most frames say.
+    tracks[:, 0] = -tracks[:, 0]
+    whole = animate(tracks, sketches, (32, 64))
+    pieces = [animate(tracks, sketches, (32, 64), slice(at, at + 2)) for at in range(0, 5, 2)]
+    assert torch.equal(torch.cat(pieces, dim=2), whole)
+    assert not torch.equal(animate(tracks[:, :1], sketches, (32, 64)), whole[:, :, :1])
+
+
 def test_clips_of_a_batch_are_laid_apart():
     sketches = torch.stack([plain(RED), plain(GREEN), plain(BLUE)])[None]
     one, two = tracks_of({}), tracks_of({"x": 0.2}, {"slot": ALIKE, "x": 0.8})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,19 @@ import gradio as gr
 from aiprod_studio.engines.catalog import cards, find_card
 from aiprod_studio.errors import BadRequest, MediaError
 from aiprod_studio.library.provenance import PICTURES, find_files, read_request
+from aiprod_studio.media.images import read_image
 from aiprod_studio.media.video import probe
 from aiprod_studio.sentences import Said
 from aiprod_studio.types import Request
-from aiprod_studio.ui.bench import ASKED, STEADY, Bench, Page, html_block
+from aiprod_studio.ui.bench import ASKED, FORMED, STEADY, Bench, Page, html_block
 from aiprod_studio.ui.board import act, look, predict, queue_clip
 from aiprod_studio.ui.cards import NAME, draw_board, draw_head, draw_plan, draw_trouble
 from aiprod_studio.ui.drafts import queue_drafts
-from aiprod_studio.ui.fields import NAMES, fit_fields, lay_form, mode_choices
+from aiprod_studio.ui.fields import NAMES, fit_fields, lay_form
 from aiprod_studio.ui.form import (
     FILES,
     FORM,
+    MOST_DRAFTS,
     Form,
     from_request,
     keep_file,
@@ -35,6 +38,12 @@ from aiprod_studio.ui.verdict import Verdict, judge
 from aiprod_studio.ui.visitors import show_picture
 
 REFRESH_SECONDS = 1.0
+_CHECKS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "image": ("The first picture", read_image),
+    "last_image": ("The last picture", read_image),
+    "reference": ("The reference clip", probe),
+}
+"""What a clip can start from or follow is called, and how it is read."""
 
 
 def build(bench: Bench, page: Page) -> None:
@@ -92,32 +101,41 @@ def _find_file(file: str | None, bench: Bench) -> str | None:
 
 
 def _read(values: tuple[Any, ...], home: Path) -> Form:
-    """Return the form that the components' values make; its files are kept below `home`."""
-    form = Form(**dict(zip(NAMES, values, strict=True)))
-    files = {name: getattr(form, name) for name in FILES}
-    kept: dict[str, Any] = {
-        name: keep_file(file, home / PICTURES) for name, file in files.items() if file
-    }
-    texts: dict[str, Any] = {name: getattr(form, name) or "" for name in ("size", "loras", "cache")}
-    return dataclasses.replace(form, **kept, **texts, drafts=int(form.drafts or 1))
+    """Return the form that was sent as `FORMED`; its files are kept below `home`."""
+    sent = dict(zip(NAMES, values, strict=True))
+    files = {name: keep_file(sent[name]["path"], home / PICTURES) for name in FILES if sent[name]}
+    texts = {name: sent[name] or "" for name in ("prompt", "size", "loras", "cache")}
+    drafts = min(max(int(sent["drafts"] or 1), 1), MOST_DRAFTS)
+    return Form(**{**sent, **dict.fromkeys(FILES), **files, **texts, "drafts": drafts})
 
 
 def _ask(form: Form, own: Bench) -> Request:
     """Return the request that a form stands for.
 
-    Raises `BadRequest` for what no engine can render, for a visitor's LoRAs, and for a reference
-    that is no clip or picture.
+    Raises `BadRequest` for what no engine can render, for a visitor's LoRAs, and for a picture or
+    reference that cannot be read.
     """
     request = form.to_request()
     if own.limits is not None:
         own.limits.check_own(request)
-    if request.reference is not None:
-        try:
-            probe(Path(request.reference))
-        except MediaError as error:
-            told = "This cannot be a reference: {why}"
-            raise BadRequest(Said("said.no_reference", told, why=str(error))) from error
+    for name in _CHECKS:
+        file = getattr(request, name)
+        if file is not None:
+            _check_file(name, Path(file))
     return request
+
+
+def _check_file(name: str, file: Path) -> None:
+    """Raise `BadRequest` for a file of the form that cannot be read."""
+    label, check = _CHECKS[name]
+    try:
+        check(file)
+    except MediaError as error:
+        # It is kept by the name of its content, which its owner does not know.
+        why = str(error).replace(file.name, "it")
+        name = Said(f"field.{name}", label)
+        told = "{name} cannot be used: {why}"
+        raise BadRequest(Said("said.no_file", told, name=name, why=why)) from error
 
 
 def _connect_form(
@@ -149,12 +167,12 @@ def _connect_form(
         page.form,
         [plan, drafts],
         trigger_mode="always_last",
-        **ASKED,
+        **FORMED,
     )
     _connect_engine(bench, form)
     page.blocks.load(bench.told(restore), None, page.form, **ASKED).then(
         None, js="() => document.querySelector('#as-prompt textarea').focus()"
-    ).then(bench.told(weigh), page.form, [plan, drafts], **ASKED)
+    ).then(bench.told(weigh), page.form, [plan, drafts], **FORMED)
 
 
 def _connect_engine(bench: Bench, form: dict[str, Any]) -> None:
@@ -165,21 +183,12 @@ def _connect_engine(bench: Bench, form: dict[str, Any]) -> None:
         updates = fit_fields(find_card(engine), mode, refined, bench)
         return [updates[name] for name in fitted]
 
-    def choose_engine(engine: str, mode: str, refined: bool, seconds: float) -> list[Any]:
+    def choose_engine(engine: str, mode: str, refined: bool) -> list[Any]:
         card = find_card(engine)
         most = longest_seconds(card)
-        updates = fit_fields(card, mode, refined, bench, sent=mode)
-        updates["size"] |= {"value": ""}
-        # What was sent before must still be a value, until `settle`.
-        length = gr.update(maximum=max(most, seconds), value=min(card.default_seconds, most))
-        return [*(updates[name] for name in fitted), length]
-
-    def settle(engine: str) -> list[Any]:
-        card = find_card(engine)
-        return [
-            gr.update(choices=mode_choices(card, bench.say)),
-            gr.update(maximum=longest_seconds(card)),
-        ]
+        *updates, size = fit(engine, mode, refined)
+        length = gr.update(maximum=most, value=min(card.default_seconds, most))
+        return [*updates, size | {"value": ""}, length]
 
     def choose_stages(engine: str, mode: str, refined: bool) -> list[Any]:
         *updates, size = fit(engine, mode, refined)
@@ -187,11 +196,10 @@ def _connect_engine(bench: Bench, form: dict[str, Any]) -> None:
 
     asked = [form[name] for name in ("engine", "mode", "refined")]
     shown = [form[name] for name in fitted]
-    form["engine"].input(
-        bench.told(choose_engine), [*asked, form["seconds"]], [*shown, form["seconds"]], **ASKED
-    ).then(bench.told(settle), form["engine"], [form["mode"], form["seconds"]], **ASKED)
-    form["mode"].input(bench.told(fit), asked, shown, **ASKED)
-    form["refined"].input(bench.told(choose_stages), asked, shown, **ASKED)
+    seconds = form["seconds"]
+    form["engine"].input(bench.told(choose_engine), asked, [*shown, seconds], **FORMED)
+    form["mode"].input(bench.told(fit), asked, shown, **FORMED)
+    form["refined"].input(bench.told(choose_stages), asked, shown, **FORMED)
 
 
 def _connect_board(
@@ -249,8 +257,8 @@ def _connect_board(
         head = draw_head(bench.renderer.runs, bench.machine.hardware, bench.say)
         return gr.skip() if drawn + head == last else (drawn, head, drawn + head)
 
-    render.click(bench.told(start), page.form, board, **ASKED)
-    drafts.click(bench.told(start_drafts), page.form, board, **ASKED)
+    render.click(bench.told(start), page.form, board, **FORMED)
+    drafts.click(bench.told(start_drafts), page.form, board, **FORMED)
     board.select(bench.told(press), None, [*page.form, board], **ASKED)
     board.upload(bench.told(take_clip), None, [page.tabs, *page.form], **ASKED)
     shown = [board, page.head, seen]
