@@ -231,9 +231,11 @@ class NativeParts(Batching):
 
         done = 0
         for video in decode_stream(decode, latents.video, tiling):
+            shown = []
             for few in torch.split(video, _AT_ONCE, dim=2):
-                yield _pixels(self._finish(few, latents.more, done))
+                shown.append(_pixels(self._finish(few, latents.more, done)))
                 done += few.shape[2]
+            yield np.concatenate(shown)
 
     def _finish(self, video: Tensor, drawn: Mapping[str, Tensor], begin: int) -> Tensor:
         """Return frames `[1, 3, t, H, W]` with figures painted as they are `drawn` from `begin` on.
