@@ -43,7 +43,7 @@ _CHECKS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "last_image": ("The last picture", read_image),
     "reference": ("The reference clip", probe),
 }
-"""What a clip can start from or follow is called, and how it is read."""
+"""What the form calls a picture or clip, and how it is read."""
 
 
 def build(bench: Bench, page: Page) -> None:
