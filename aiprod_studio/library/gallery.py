@@ -278,11 +278,13 @@ def _files(outputs: Path) -> Iterator[tuple[str, int]]:
             if file.startswith(".") or not file.lower().endswith(".mp4"):
                 continue
             path = Path(folder) / file
+            name = path.relative_to(outputs).as_posix()
             try:
+                name.encode()
                 facts = path.stat()
-            except OSError:
+            except (OSError, UnicodeError):  # gone already, or a name that no database takes
                 continue
-            yield path.relative_to(outputs).as_posix(), facts.st_mtime_ns // 1000
+            yield name, facts.st_mtime_ns // 1000
 
 
 def _read(outputs: Path, name: str, stamp: int) -> dict[str, Any]:
@@ -294,15 +296,26 @@ def _read(outputs: Path, name: str, stamp: int) -> dict[str, Any]:
     try:
         settings = read_settings(outputs / name)
         asked = settings["request"]
-        row |= {key: asked.get(key) for key in ("width", "height", "seconds", "seed")}
-        row |= {key: str(asked[key]) for key in ("prompt", "engine")}
+        row |= {key: _number(asked.get(key)) for key in ("width", "height", "seconds", "seed")}
+        row |= {key: _text(asked[key]) for key in ("prompt", "engine")}
     except (StudioError, KeyError, AttributeError):
         return row
     return row | {
         "ours": True,
-        "words": str(asked["prompt"]).casefold(),
+        "words": row["prompt"].casefold(),
         "settings": json.dumps(settings),
     }
+
+
+def _number(value: Any) -> float | None:
+    """Return a number of a file's settings as the index can hold it, or None."""
+    fits = isinstance(value, int | float) and -(2**63) <= value < 2**63
+    return value if fits else None
+
+
+def _text(value: Any) -> str:
+    """Return a text of a file's settings as the index can hold it."""
+    return str(value).encode(errors="replace").decode()
 
 
 def _conditions(query: Query) -> Iterator[ColumnElement[bool]]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from aiprod_studio.errors import BadRequest, StudioError
 from aiprod_studio.library.gallery import DRAFTS, Gallery, Query, since_days
 from aiprod_studio.library.provenance import save_clip
 from aiprod_studio.media.clip import Clip
+from aiprod_studio.media.writer import write_video
 from aiprod_studio.types import Plan, Request
 
 PLAN = Plan("cpu", "float32", 64, 64, 5, 1, 0, {"load": 1}, 1.0, ("a reason",))
@@ -55,6 +58,23 @@ def test_a_scan_reads_what_is_new_and_only_that(gallery: Gallery, outputs: Path)
     (outputs / "dog.mp4").unlink()
     gallery.scan()
     assert gallery.find(Query()) == ([], 0)
+
+
+def test_what_a_files_settings_say_never_stops_the_scan(gallery: Gallery, outputs: Path) -> None:
+    odd = {"prompt": "a \ud800 dog", "engine": "other", "width": "wide", "seed": 2**80}
+    odd |= {"seconds": [2]}
+    inside = {"app": "AIPROD Studio", "version": "9", "plan": {}, "request": odd}
+    outputs.mkdir()
+    frames = np.full((5, 32, 48, 3), 90, np.uint8)
+    write_video(outputs / "odd.mp4", frames, 8.0, metadata={"comment": json.dumps(inside)})
+    with suppress(OSError):  # macOS and Windows have no such names
+        Path(os.fsdecode(os.fsencode(outputs) + b"/\xff.mp4")).write_bytes(b"no video")
+    make_clip(outputs / "dog.mp4", "a dog")
+    assert gallery.scan() == 2
+    entries, _ = gallery.find(Query(words="dog"))
+    assert sorted(entry.name for entry in entries) == ["dog.mp4", "odd.mp4"]
+    [entry] = gallery.find(Query(engine="other"))[0]
+    assert (entry.prompt, entry.width, entry.seconds, entry.seed) == ("a ? dog", None, None, None)
 
 
 def test_words_engine_date_and_drafts_narrow_the_search(gallery: Gallery, outputs: Path) -> None:
