@@ -224,12 +224,6 @@ class Queue:
                 raise BadRequest("Only a job that waits can be moved. Reload the list.")
         return read_job(row)
 
-    def duplicate(self, job_id: str) -> Job:
-        """Queue the same request once more, at the end, with a file of its own."""
-        job = self.find(job_id)
-        path = job.path.with_stem(f"{job.path.stem}-{secrets.token_hex(3)}")
-        return self.seen_by(job.owner, self.quota).add(job.request, path)
-
     def remove(self, job_id: str) -> None:
         """Forget a job that does not run; its finished file stays."""
         with self.database.writing() as connection:

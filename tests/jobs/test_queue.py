@@ -124,16 +124,12 @@ def test_what_a_state_does_not_allow_is_refused(queue):
         queue.cancel("nonesuch")
 
 
-def test_a_job_is_duplicated_with_a_file_of_its_own_and_removed(queue):
-    (name,) = add(queue, "a")
-    copy = queue.duplicate(name)
-    assert copy.request == queue.find(name).request
-    assert copy.path != queue.find(name).path
-    assert copy.path.suffix == ".mp4"
+def test_a_job_is_removed_unless_it_runs(queue):
+    name, other = add(queue, "a", "b")
     queue.take("w")
     with pytest.raises(BadRequest, match="does not run"):
         queue.remove(name)
-    queue.remove(copy.id)
+    queue.remove(other)
     assert [job.id for job in queue.jobs()] == [name]
 
 
@@ -142,14 +138,14 @@ def test_owners_see_and_steer_only_their_own_jobs(queue):
     add(ann, "a")
     (name,) = add(bob, "b")
     assert (prompts(ann), prompts(bob), prompts(queue)) == (["a"], ["b"], ["a", "b"])
-    verbs = (ann.find, ann.cancel, ann.pause, ann.retry, ann.move, ann.duplicate, ann.remove)
+    verbs = (ann.find, ann.cancel, ann.pause, ann.retry, ann.move, ann.remove)
     for verb in verbs:
         with pytest.raises(BadRequest):
             verb(name)
     with pytest.raises(BadRequest):
         ann.move(ann.jobs()[0].id, before=name)
     assert ann.preview(name) is None
-    assert bob.duplicate(name).owner == "bob"
+    assert bob.find(name).owner == "bob"
     assert queue.find(name).state == "queued"
 
 

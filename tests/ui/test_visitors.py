@@ -150,7 +150,7 @@ def test_the_queue_takes_no_more_than_the_limit_at_once(visitors: Visitors) -> N
     together(3, retry)
     assert len(anna.queue.jobs("queued")) == LIMITS.jobs
     with pytest.raises(BadRequest, match="no more may wait"):
-        anna.queue.duplicate(anna.queue.jobs("queued")[0].id)
+        queue_clip(anna, Request("one more"))
 
 
 def test_who_leaves_takes_everything_along_but_the_clips(
