@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, expect
 
 from aiprod_studio.ui.texts import Texts
@@ -43,6 +45,27 @@ def test_a_phone_signs_in_renders_watches_and_signs_out(browser: Browser, shared
     expect(phone.locator(".as-shelf .as-tile")).to_have_count(1)
     phone.get_by_role("button", name="Sign out").click()
     expect(phone.get_by_label("Password")).to_be_visible()
+
+
+def test_a_visitor_begins_with_a_picture(browser: Browser, shared: Shared, tmp_path: Path) -> None:
+    page = browser.new_context(locale="de-DE").new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(shared.link)
+    say, plan = Texts("de"), page.locator("#as-plan")
+    upload = page.locator("#as-image input[type=file]")
+    expect(plan).to_contain_text("Passt")
+    page.get_by_label(say("mode.picture"), exact=True).check()
+    good, cut = tmp_path / "good.png", tmp_path / "cut.png"
+    Image.effect_noise((64, 64), 80).save(good)
+    cut.write_bytes(good.read_bytes()[:1000])
+    upload.set_input_files(cut)
+    expect(plan).to_contain_text("Erstes Bild lässt sich nicht verwenden")
+    page.get_by_label("Bild entfernen").or_(page.get_by_label("Remove Image")).click()
+    upload.set_input_files(good)
+    expect(plan).to_contain_text("Passt")
+    page.locator("#as-prompt textarea").fill("ein Bild beginnt")
+    page.get_by_role("button", name=say("create.render"), exact=True).click()
+    expect(page.locator(".as-is-done")).to_contain_text("ein Bild", timeout=4 * PATIENCE_MS)
 
 
 def test_every_visitor_reads_their_own_language(browser: Browser, shared: Shared) -> None:
