@@ -86,7 +86,7 @@ class Request:
                 raise BadRequest(
                     Said(
                         "said.range",
-                        "{name} is {value}; give a number from {low:g} to {high:g}, or leave it "
+                        "{name} is {value}; give a number from {low} to {high}, or leave it "
                         "out for the engine's own.",
                         name=Said(f"field.{name}", name),
                         value=str(value)[:20],
