@@ -398,15 +398,14 @@ def complete(request: Request, card: ModelCard) -> Request:
             )
     assert full.fps is not None
     if full.fps != rendered_fps(full, card) and not full.extend:
+        low, high = card.fps
         raise BadRequest(
             Said(
                 "said.fps",
-                "fps is {fps:g}; {engine} renders {low:g} to {high:g} frames a second. Use "
-                "{usual:g}.",
+                "fps is {fps:g}; {engine} renders {rates} frames a second. Use {usual:g}.",
                 fps=full.fps,
                 engine=card.name,
-                low=card.fps[0],
-                high=card.fps[1],
+                rates=f"{low:g}–{high:g}" if low < high else f"{low:g}",
                 usual=card.default_fps,
             )
         )
