@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from aiprod_studio.hardware.probe import probe
 from aiprod_studio.jobs.queue import Queue
@@ -139,6 +139,15 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(served: Served, browser: Browser) -> Page:
+    """The page of the studio that is `served`, in a window of a usual size."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(served.address)
+    return page
 
 
 @pytest.fixture

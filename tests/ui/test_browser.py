@@ -5,19 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
-
-from tests.ui.conftest import PATIENCE_MS, Served
+from playwright.sync_api import Page, expect
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def page(served: Served, browser: Browser) -> Page:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(PATIENCE_MS)
-    page.goto(served.address)
-    return page
 
 
 def fill_form(page: Page, prompt: str, steps: int, size: str = "64x64") -> None:

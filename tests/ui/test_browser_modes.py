@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from aiprod_studio.library.provenance import read_request
 from tests.ui.conftest import PATIENCE_MS, Served
@@ -15,12 +15,7 @@ from tests.ui.conftest import PATIENCE_MS, Served
 pytestmark = pytest.mark.browser
 
 
-def test_the_form_shows_what_the_engine_can_do(
-    served: Served, browser: Browser, tmp_path: Path
-) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(PATIENCE_MS)
-    page.goto(served.address)
+def test_the_form_shows_what_the_engine_can_do(served: Served, page: Page, tmp_path: Path) -> None:
     both, stages = page.get_by_label("A first and a last picture"), page.get_by_label("Two stages")
     expect(page.get_by_label("Prompt")).to_be_editable()
     expect(stages).to_be_hidden()
@@ -68,11 +63,8 @@ def test_the_form_shows_what_the_engine_can_do(
 
 
 def test_what_is_wrong_on_the_form_is_said_by_its_name(
-    served: Served, browser: Browser, tmp_path: Path
+    served: Served, page: Page, tmp_path: Path
 ) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(PATIENCE_MS)
-    page.goto(served.address)
     plan, upload = page.locator("#as-plan"), page.locator("#as-image input[type=file]")
     expect(page.get_by_label("Prompt")).to_be_editable()
     page.get_by_label("A picture", exact=True).check()
@@ -113,11 +105,8 @@ def test_what_is_wrong_on_the_form_is_said_by_its_name(
 
 
 def test_loras_and_a_reference_stay_with_what_was_asked(
-    served: Served, browser: Browser, tmp_path: Path
+    served: Served, page: Page, tmp_path: Path
 ) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.set_default_timeout(PATIENCE_MS)
-    page.goto(served.address)
     loras, reference = page.get_by_label("LoRAs"), page.locator("#as-reference")
     plan, engine = page.locator("#as-plan"), page.get_by_label("Engine")
     expect(page.get_by_label("Prompt")).to_be_editable()

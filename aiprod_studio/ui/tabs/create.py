@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,13 @@ def _find_file(file: str | None, bench: Bench) -> str | None:
 def _read(values: tuple[Any, ...], home: Path) -> Form:
     """Return the form that was sent as `FORMED`; its files are kept below `home`."""
     sent = dict(zip(NAMES, values, strict=True))
-    files = {name: keep_file(sent[name]["path"], home / PICTURES) for name in FILES if sent[name]}
+    files = {
+        name: keep_file(sent[name]["path"], home / PICTURES) if sent[name] else None
+        for name in FILES
+    }
     texts = {name: sent[name] or "" for name in ("prompt", "size", "loras", "cache")}
     drafts = min(max(int(sent["drafts"] or 1), 1), MOST_DRAFTS)
-    return Form(**{**sent, **dict.fromkeys(FILES), **files, **texts, "drafts": drafts})
+    return Form(**{**sent, **files, **texts, "drafts": drafts})
 
 
 def _ask(form: Form, own: Bench) -> Request:
@@ -125,17 +129,21 @@ def _ask(form: Form, own: Bench) -> Request:
     return request
 
 
+@lru_cache(maxsize=64)
 def _check_file(name: str, file: Path) -> None:
-    """Raise `BadRequest` for a file of the form that cannot be read."""
+    """Raise `BadRequest` for a file of the form that cannot be read.
+
+    What was read once is not read at every key again, as a file is kept by its content.
+    """
     label, check = _CHECKS[name]
     try:
         check(file)
     except MediaError as error:
-        # It is kept by the name of its content, which its owner does not know.
+        # Its owner does not know it by that name.
         why = str(error).replace(file.name, "it")
-        name = Said(f"field.{name}", label)
         told = "{name} cannot be used: {why}"
-        raise BadRequest(Said("said.no_file", told, name=name, why=why)) from error
+        called = Said(f"field.{name}", label)
+        raise BadRequest(Said("said.no_file", told, name=called, why=why)) from error
 
 
 def _connect_form(
